@@ -1,0 +1,8 @@
+//! ringgate: an API gateway for Linux. See `docs/ARCHITECTURE.md` for the rooms below and why they are what they are.
+
+pub mod config;
+pub mod http;
+pub mod policy;
+pub mod route;
+pub mod telemetry;
+pub mod upstream;

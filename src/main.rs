@@ -1,0 +1,2 @@
+//! Arguments → configuration → server.
+fn main() {}
