@@ -1,7 +1,10 @@
 //! ringgate: an API gateway for Linux. See `docs/ARCHITECTURE.md` for the rooms below and why they are what they are.
 
+pub mod buf;
+pub mod clock;
 pub mod config;
 pub mod http;
+pub mod net;
 pub mod policy;
 pub mod route;
 pub mod telemetry;

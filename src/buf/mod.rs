@@ -1,0 +1,319 @@
+//! The core's buffers: fixed-size blocks that come from a per-thread pool and go home when they are dropped, on every
+//! path, panics and cancelled operations included. It knows nothing of sockets; `net` lends a [`Buf`]'s memory to the
+//! kernel.
+//!
+//! A block is zeroed when it is first made, so every byte of it is initialised memory and slicing needs no `unsafe`.
+
+use std::cell::RefCell;
+
+/// Bytes of a small buffer: one request or response head, or a small body, in one receive.
+pub const SMALL_BYTES: usize = 16 * 1024;
+
+/// Bytes of a large buffer: what one direction of a streamed body holds.
+pub const LARGE_BYTES: usize = 64 * 1024;
+
+/// How many units of the core's budget a large buffer costs; a small one costs one.
+pub const LARGE_UNITS: usize = LARGE_BYTES / SMALL_BYTES;
+
+const _: () = assert!(LARGE_UNITS * SMALL_BYTES == LARGE_BYTES);
+const _: () = assert!(LARGE_BYTES <= u32::MAX as usize);
+
+/// The two sizes of buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// [`SMALL_BYTES`].
+    Small,
+    /// [`LARGE_BYTES`].
+    Large,
+}
+
+impl Size {
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Small => SMALL_BYTES,
+            Self::Large => LARGE_BYTES,
+        }
+    }
+
+    const fn units(self) -> usize {
+        match self {
+            Self::Small => 1,
+            Self::Large => LARGE_UNITS,
+        }
+    }
+}
+
+/// What the pool of this thread holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// Units lent out now.
+    pub units_in_use: usize,
+    /// Units that may be lent out at once.
+    pub units_max: usize,
+    /// Small and large buffers waiting in the pool.
+    pub idle: [usize; 2],
+    /// Requests for a buffer that found none.
+    pub exhausted: u64,
+}
+
+struct Pool {
+    idle: [Vec<Box<[u8]>>; 2],
+    /// The most buffers of each size in use since the last trim, which is how many the pool keeps.
+    peak: [usize; 2],
+    in_use: [usize; 2],
+    units_max: usize,
+    exhausted: u64,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const {
+        RefCell::new(Pool {
+            idle: [Vec::new(), Vec::new()],
+            peak: [0; 2],
+            in_use: [0; 2],
+            units_max: usize::MAX,
+            exhausted: 0,
+        })
+    };
+}
+
+impl Pool {
+    fn units_in_use(&self) -> usize {
+        self.in_use[0] + self.in_use[1] * LARGE_UNITS
+    }
+}
+
+/// Sets how many units this thread may lend out at once.
+pub fn set_budget(units: usize) {
+    POOL.with_borrow_mut(|pool| pool.units_max = units);
+}
+
+/// What this thread's pool holds.
+pub fn figures() -> PoolFigures {
+    POOL.with_borrow(|pool| PoolFigures {
+        units_in_use: pool.units_in_use(),
+        units_max: pool.units_max,
+        idle: [pool.idle[0].len(), pool.idle[1].len()],
+        exhausted: pool.exhausted,
+    })
+}
+
+/// Frees the buffers that were not needed since the last trim. Called now and then, off the request path.
+pub fn trim() {
+    POOL.with_borrow_mut(|pool| {
+        for size in [Size::Small as usize, Size::Large as usize] {
+            let keep = pool.peak[size].saturating_sub(pool.in_use[size]);
+            pool.idle[size].truncate(keep);
+            if keep == 0 {
+                pool.idle[size].shrink_to_fit();
+            }
+            pool.peak[size] = pool.in_use[size];
+        }
+    });
+}
+
+/// A buffer: `filled` bytes between two cursors, spare room behind them. It goes home to its thread's pool when it is
+/// dropped.
+#[derive(Debug)]
+pub struct Buf {
+    block: Box<[u8]>,
+    start: u32,
+    end: u32,
+    /// Where receiving stops; the room behind it is kept for framing.
+    limit: u32,
+}
+
+impl Buf {
+    /// Takes a buffer from this thread's pool, or `None` when the core's budget is used up (which is counted).
+    #[inline]
+    pub fn take(size: Size) -> Option<Self> {
+        let block = POOL.with_borrow_mut(|pool| {
+            if pool.units_in_use() + size.units() > pool.units_max {
+                pool.exhausted += 1;
+                return None;
+            }
+            let at = size as usize;
+            pool.in_use[at] += 1;
+            pool.peak[at] = pool.peak[at].max(pool.in_use[at]);
+            Some(pool.idle[at].pop().unwrap_or_else(|| vec![0; size.bytes()].into_boxed_slice()))
+        })?;
+        let limit = block.len() as u32;
+        Some(Self { block, start: 0, end: 0, limit })
+    }
+
+    /// The bytes in it.
+    #[inline]
+    pub fn filled(&self) -> &[u8] {
+        &self.block[self.start as usize..self.end as usize]
+    }
+
+    /// The bytes in it, to change in place.
+    #[inline]
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.block[self.start as usize..self.end as usize]
+    }
+
+    /// How many bytes are in it.
+    #[inline]
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether no bytes are in it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// How many bytes fit behind the filled ones.
+    #[inline]
+    pub fn spare_len(&self) -> usize {
+        (self.limit - self.end.min(self.limit)) as usize
+    }
+
+    /// Its whole room.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.block.len()
+    }
+
+    /// The room behind the filled bytes, up to the limit.
+    #[inline]
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        let end = self.end.min(self.limit) as usize;
+        &mut self.block[end..self.limit as usize]
+    }
+
+    /// Counts `n` bytes, written into [`Buf::spare_mut`], as filled. More than fit are not counted.
+    #[inline]
+    pub fn commit(&mut self, n: usize) {
+        self.end += n.min(self.spare_len()) as u32;
+    }
+
+    /// Appends bytes; `false`, and nothing done, when they do not fit.
+    #[inline]
+    #[must_use]
+    pub fn push(&mut self, bytes: &[u8]) -> bool {
+        let end = self.end as usize;
+        match self.block.get_mut(end..end + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.end += bytes.len() as u32;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Puts bytes before the filled ones, into room that [`Buf::reset`] or [`Buf::consume`] left; `false` when there
+    /// is too little.
+    #[inline]
+    #[must_use]
+    pub fn push_front(&mut self, bytes: &[u8]) -> bool {
+        let Some(at) = (self.start as usize).checked_sub(bytes.len()) else { return false };
+        self.block[at..at + bytes.len()].copy_from_slice(bytes);
+        self.start = at as u32;
+        true
+    }
+
+    /// Drops the first `n` filled bytes.
+    #[inline]
+    pub fn consume(&mut self, n: usize) {
+        self.start += (n as u32).min(self.end - self.start);
+    }
+
+    /// Keeps only the first `n` filled bytes.
+    #[inline]
+    pub fn truncate(&mut self, n: usize) {
+        self.end = self.start + (n as u32).min(self.end - self.start);
+    }
+
+    /// Empties it, with `head` bytes of room before and `tail` behind what is received next.
+    #[inline]
+    pub fn reset(&mut self, head: usize, tail: usize) {
+        debug_assert!(head + tail < self.block.len());
+        self.start = head as u32;
+        self.end = head as u32;
+        self.limit = (self.block.len() - tail) as u32;
+    }
+
+    /// Moves the filled bytes to the front, so that all other room is spare.
+    pub fn compact(&mut self) {
+        self.block.copy_within(self.start as usize..self.end as usize, 0);
+        self.end -= self.start;
+        self.start = 0;
+        self.limit = self.block.len() as u32;
+    }
+}
+
+impl Drop for Buf {
+    #[inline]
+    fn drop(&mut self) {
+        let block = std::mem::take(&mut self.block);
+        let size = if block.len() == SMALL_BYTES { Size::Small } else { Size::Large };
+        // The pool is gone only when the thread is ending; then the block is simply freed.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            pool.in_use[size as usize] -= 1;
+            pool.idle[size as usize].push(block);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_home_when_dropped_and_is_reused() {
+        let first = Buf::take(Size::Small).unwrap();
+        let at = first.block.as_ptr();
+        drop(first);
+        let second = Buf::take(Size::Small).unwrap();
+        assert_eq!(second.block.as_ptr(), at);
+        assert_eq!(figures().units_in_use, 1);
+        drop(second);
+        assert_eq!(figures().units_in_use, 0);
+    }
+
+    #[test]
+    fn budget_is_a_bound_and_refusals_are_counted() {
+        set_budget(LARGE_UNITS);
+        let large = Buf::take(Size::Large).unwrap();
+        assert!(Buf::take(Size::Small).is_none());
+        assert_eq!(figures().exhausted, 1);
+        drop(large);
+        assert!(Buf::take(Size::Small).is_some());
+        set_budget(usize::MAX);
+    }
+
+    #[test]
+    fn trim_frees_what_two_periods_did_not_need() {
+        let many: Vec<Buf> = (0..10).map(|_| Buf::take(Size::Small).unwrap()).collect();
+        drop(many);
+        trim();
+        assert_eq!(figures().idle[0], 10, "they were needed in the period that ended");
+        trim();
+        assert_eq!(figures().idle[0], 0);
+    }
+
+    #[test]
+    fn cursors() {
+        let mut buf = Buf::take(Size::Small).unwrap();
+        buf.reset(4, 2);
+        assert_eq!(buf.spare_len(), SMALL_BYTES - 6);
+        assert!(buf.push(b"hello"));
+        assert!(buf.push_front(b"12"));
+        assert!(!buf.push_front(b"123"));
+        assert_eq!(buf.filled(), b"12hello");
+        buf.consume(1);
+        buf.truncate(3);
+        assert_eq!(buf.filled(), b"2he");
+        buf.compact();
+        assert_eq!(buf.spare_len(), SMALL_BYTES - 3);
+        assert!(!buf.push(&[0; SMALL_BYTES]));
+        buf.spare_mut()[0] = b'x';
+        buf.commit(1);
+        assert_eq!(buf.filled(), b"2hex");
+    }
+}

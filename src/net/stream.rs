@@ -1,0 +1,133 @@
+//! A connected socket as two halves, each with at most one operation under way. Operations survive the futures that
+//! wait for them, so a receive can be armed early, watched by one phase and finished by the next.
+#![expect(unsafe_code, reason = "shutdown(2) on a descriptor that monoio owns")]
+
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    os::fd::{AsRawFd, RawFd},
+    task::{Context, Poll, ready},
+};
+
+use monoio::net::TcpStream;
+
+use super::operation::{Outcome, Slot, slots};
+use crate::buf::Buf;
+
+/// A connected socket. Dropping it ends what is under way and closes it.
+pub struct Stream {
+    /// The receiving half.
+    pub rx: Rx,
+    /// The sending half.
+    pub tx: Tx,
+    fd: RawFd,
+}
+
+/// The receiving half of a [`Stream`].
+pub struct Rx {
+    slot: Slot,
+}
+
+/// The sending half of a [`Stream`].
+pub struct Tx {
+    slot: Slot,
+    fd: RawFd,
+}
+
+impl Stream {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        let fd = socket.as_raw_fd();
+        let (receive, send) = slots(socket);
+        Self { rx: Rx { slot: receive }, tx: Tx { slot: send, fd }, fd }
+    }
+
+    /// The address of this end, which costs a system call.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        // SAFETY: the descriptor is open for as long as `self`, and is only borrowed.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.fd) };
+        socket2::SockRef::from(&fd).local_addr().ok()?.as_socket()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // An operation in flight holds the descriptor and its buffer: end it, so that both come home.
+        if self.rx.is_armed() || self.tx.is_sending() {
+            shutdown(self.fd, libc::SHUT_RDWR);
+        }
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+fn shutdown(fd: RawFd, how: libc::c_int) {
+    // SAFETY: `fd` belongs to a `Stream` that is alive; shutdown touches no memory.
+    unsafe { libc::shutdown(fd, how) };
+}
+
+impl Rx {
+    /// Starts to receive into the buffer's spare room. One receive at a time.
+    #[inline]
+    pub fn arm(&mut self, buf: Buf) {
+        self.slot.as_mut().start(buf);
+    }
+
+    /// Whether a receive was started and its result not yet taken.
+    #[inline]
+    pub fn is_armed(&self) -> bool {
+        self.slot.is_started()
+    }
+
+    /// The result of the receive that was armed: how many bytes came (0: the peer's end) and the buffer.
+    #[inline]
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        self.slot.as_mut().poll(cx)
+    }
+}
+
+impl Tx {
+    /// Starts to send the buffer's filled bytes. One send at a time.
+    #[inline]
+    pub fn arm(&mut self, buf: Buf) {
+        self.slot.as_mut().start(buf);
+    }
+
+    /// Whether a send was started and its result not yet taken.
+    #[inline]
+    pub fn is_sending(&self) -> bool {
+        self.slot.is_started()
+    }
+
+    /// Finishes what [`Tx::arm`] started: sends on until all bytes are out, and gives the emptied buffer back.
+    #[inline]
+    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<(io::Result<()>, Buf)> {
+        loop {
+            let (result, mut buf) = ready!(self.slot.as_mut().poll(cx));
+            match result {
+                Ok(0) => return Poll::Ready((Err(io::ErrorKind::WriteZero.into()), buf)),
+                Ok(sent) => buf.consume(sent),
+                Err(error) => return Poll::Ready((Err(error), buf)),
+            }
+            if buf.is_empty() {
+                return Poll::Ready((Ok(()), buf));
+            }
+            self.slot.as_mut().start(buf);
+        }
+    }
+
+    /// Sends all of the buffer's bytes.
+    pub async fn send(&mut self, buf: Buf) -> (io::Result<()>, Buf) {
+        self.arm(buf);
+        poll_fn(|cx| self.poll_sent(cx)).await
+    }
+
+    /// Ends this direction: the peer sees the end of the stream, and can still send.
+    pub fn finish(&mut self) {
+        shutdown(self.fd, libc::SHUT_WR);
+    }
+}
