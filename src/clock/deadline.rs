@@ -40,8 +40,7 @@ pub struct Deadlines {
 impl Deadlines {
     /// A new deadline, with no timer running.
     pub fn register(self: &Rc<Self>) -> Deadline {
-        let entry =
-            Rc::new(Entry { at_ms: [const { Cell::new(NEVER) }; TIMERS], waker: RefCell::new(None) });
+        let entry = Rc::new(Entry { at_ms: [const { Cell::new(NEVER) }; TIMERS], waker: RefCell::new(None) });
         let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
         Deadline { all: Rc::clone(self), entry, key }
     }

@@ -34,7 +34,10 @@ impl Default for Clock {
 
 impl Clock {
     /// A clock that starts at 0.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place where the data plane reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place where the data plane reads the clock"
+    )]
     pub fn new() -> Self {
         let clock = Self {
             origin: Instant::now(),
@@ -76,7 +79,8 @@ impl Clock {
     /// Reads both clocks and renews `Date` when its second is over.
     pub fn tick(&self) {
         let now_us = self.read_us();
-        let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let unix_us =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         self.origin_unix_us.set(unix_us.saturating_sub(now_us));
         let second = unix_us / 1_000_000;
         if self.date_second.replace(second) != second {

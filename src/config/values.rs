@@ -27,7 +27,8 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(split);
-        let number: u64 = digits.parse().map_err(|_| format!("`{text}` is not a duration such as \"250ms\" or \"5s\""))?;
+        let number: u64 =
+            digits.parse().map_err(|_| format!("`{text}` is not a duration such as \"250ms\" or \"5s\""))?;
         let millis = match unit {
             "ms" => 1,
             "s" => 1000,
@@ -37,7 +38,9 @@ impl FromStr for Span {
             _ => return Err(format!("`{text}` needs a unit: ms, s, m, h or d")),
         };
         let total = number.checked_mul(millis).filter(|total| *total <= SPAN_MILLIS_MAX);
-        total.map(|total| Self(Duration::from_millis(total))).ok_or_else(|| format!("`{text}` is longer than a year"))
+        total
+            .map(|total| Self(Duration::from_millis(total)))
+            .ok_or_else(|| format!("`{text}` is longer than a year"))
     }
 }
 

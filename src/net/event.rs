@@ -33,9 +33,7 @@ impl Waitable {
             self.0.readable(false).await?;
             let mut counter = 0u64;
             // SAFETY: the buffer is the eight bytes that eventfd and timerfd write.
-            let read = unsafe {
-                libc::read(self.0.as_raw_fd(), (&raw mut counter).cast(), size_of::<u64>())
-            };
+            let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut counter).cast(), size_of::<u64>()) };
             if read == size_of::<u64>() as isize {
                 return Ok(counter);
             }
@@ -54,7 +52,8 @@ impl Ticker {
     /// A tick every `period_ms`.
     pub fn new(period_ms: u64) -> io::Result<Self> {
         // SAFETY: no memory is touched; the result is checked.
-        let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        let fd =
+            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
         let fd = owned(fd)?;
         let period = libc::timespec {
             tv_sec: (period_ms / 1000) as libc::time_t,
@@ -62,7 +61,8 @@ impl Ticker {
         };
         let setting = libc::itimerspec { it_interval: period, it_value: period };
         // SAFETY: `setting` is a valid itimerspec and the old value is not asked for.
-        let set = unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const setting, std::ptr::null_mut()) };
+        let set =
+            unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const setting, std::ptr::null_mut()) };
         if set != 0 {
             return Err(io::Error::last_os_error());
         }

@@ -1,1 +1,3 @@
-//! Stub.
+//! Where requests go: the connections to endpoints.
+
+pub mod pool;
