@@ -4,5 +4,6 @@ pub mod config;
 pub mod http;
 pub mod policy;
 pub mod route;
+pub mod server;
 pub mod telemetry;
 pub mod upstream;
