@@ -7,5 +7,6 @@ pub mod http;
 pub mod net;
 pub mod policy;
 pub mod route;
+pub mod server;
 pub mod telemetry;
 pub mod upstream;

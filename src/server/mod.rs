@@ -1,0 +1,3 @@
+//! The server: it puts the rooms below together into a running gateway.
+
+pub mod demo;
