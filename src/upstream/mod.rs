@@ -1,3 +1,6 @@
-//! Where requests go: the connections to endpoints.
+//! Where requests go: which endpoint is picked, whether it is fit for it, and the connections to it. Everything here is
+//! one core's own.
 
+pub mod balance;
+pub mod health;
 pub mod pool;
