@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+pub use super::values::Workers;
 use super::values::{ByteSize, OneOrMany, Span};
 
 /// A ringgate configuration file.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Threads, rings and what a whole core may hold.
@@ -34,7 +35,7 @@ pub struct Config {
 }
 
 /// Threads, rings and what a whole core may hold.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
     /// `"auto"` (one worker per CPU this process may use) or a number of workers.
@@ -42,15 +43,22 @@ pub struct Runtime {
     /// `"auto"` takes io_uring and falls back to epoll where the kernel refuses it; `"io_uring"` and `"epoll"`
     /// insist.
     pub driver: DriverChoice,
+<<<<<<< HEAD
     /// Entries of each core's submission queue. A power of two between 256 and 32768.
+=======
+    /// Entries of each core's submission queue. A power of two between 64 and 32768.
+    #[schemars(range(min = 64, max = 32768))]
+>>>>>>> config
     pub ring_entries: u32,
     /// Client connections one core holds at once.
+    #[schemars(range(min = 1))]
     pub max_connections: usize,
     /// What happens to connections beyond `max_connections`: `"wait"` leaves them in the kernel's backlog,
     /// `"reject"` answers 503 and closes.
     pub on_full: OnFull,
     /// Buffers of 16 KiB one core may have in use at once; a large buffer of 64 KiB counts as four. A request
     /// that finds none is answered 503.
+    #[schemars(range(min = 64))]
     pub buffers: usize,
     /// How long a drain (SIGTERM) waits for running exchanges before it cuts them.
     pub drain_timeout: Span,
@@ -70,20 +78,8 @@ impl Default for Runtime {
     }
 }
 
-/// `"auto"` or a number of workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Workers {
-    /// This many workers, on the first CPUs this process may use.
-    Count(#[schemars(range(min = 1, max = 1024))] usize),
-    /// One worker per CPU this process may use.
-    #[serde(rename = "auto", deserialize_with = "super::values::auto")]
-    #[schemars(with = "super::values::AutoWord")]
-    Auto,
-}
-
 /// How a core talks to the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DriverChoice {
     /// io_uring, else epoll.
@@ -95,7 +91,7 @@ pub enum DriverChoice {
 }
 
 /// What happens to connections beyond `max_connections`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFull {
     /// They wait in the kernel's backlog.
@@ -105,29 +101,34 @@ pub enum OnFull {
 }
 
 /// Tuning of one core.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Core {
     /// The CPU's number. It must be one this process may use, and have a worker.
+    #[schemars(range(max = 65535))]
     pub cpu: usize,
     /// Overrides `runtime.ring_entries`.
+    #[schemars(range(min = 64, max = 32768))]
     pub ring_entries: Option<u32>,
     /// Overrides `runtime.max_connections`.
+    #[schemars(range(min = 1))]
     pub max_connections: Option<usize>,
     /// Overrides `runtime.buffers`.
+    #[schemars(range(min = 64))]
     pub buffers: Option<usize>,
     /// Names of the listeners this core serves. Default: all.
     pub listeners: Option<Vec<String>>,
 }
 
 /// Sizes a request may have.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Request line and fields together, and an upstream's response head. Beyond it: 431, or 414 when it is the
     /// target. At most 64 KiB.
     pub head_bytes: ByteSize,
     /// Fields in a head. Beyond it: 431. At most 256.
+    #[schemars(range(min = 1, max = 256))]
     pub headers: usize,
     /// The request target. Beyond it: 414.
     pub target_bytes: ByteSize,
@@ -135,6 +136,13 @@ pub struct Limits {
     pub body_bytes: ByteSize,
     /// Requests on one connection; the last one is answered with `Connection: close`. 0: no limit.
     pub requests_per_connection: u64,
+}
+
+impl Limits {
+    /// The least that `head_bytes` may be.
+    pub const HEAD_BYTES_MIN: ByteSize = ByteSize::kib(1);
+    /// The most that `head_bytes` may be: a head must fit in one large buffer.
+    pub const HEAD_BYTES_MAX: ByteSize = ByteSize::kib(64);
 }
 
 impl Default for Limits {
@@ -150,7 +158,7 @@ impl Default for Limits {
 }
 
 /// How long a client may take.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// From the first byte of a request to the end of its head, absolute. Beyond it: 408.
@@ -182,7 +190,7 @@ impl Default for Timeouts {
 
 /// Fields that tell the upstream who asked. They are overwritten, or extended when the peer is in the listener's
 /// `trusted_proxies`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Forwarding {
     /// `X-Forwarded-For`, `-Proto` and `-Host`.
@@ -202,7 +210,7 @@ impl Default for Forwarding {
 }
 
 /// One line per request.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
     /// `"json"`, `"combined"` (as Apache and nginx write it) or `"off"`.
@@ -218,7 +226,7 @@ impl Default for AccessLog {
 }
 
 /// The shape of an access-log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// One JSON object per line.
@@ -230,7 +238,7 @@ pub enum LogFormat {
 }
 
 /// An address to listen on.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Its name, unique among listeners.
@@ -239,6 +247,7 @@ pub struct Listener {
     pub address: String,
     /// Connections the kernel holds before they are accepted, per core.
     #[serde(default = "defaults::backlog")]
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub backlog: u32,
     /// Networks (CIDR) whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed and extended.
     #[serde(default)]
@@ -262,7 +271,7 @@ pub struct Listener {
 }
 
 /// A method refused by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RiskyMethod {
     /// RFC 9110 §9.3.8.
@@ -272,7 +281,7 @@ pub enum RiskyMethod {
 }
 
 /// What a client's half-close means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HalfClose {
     /// The client still wants its response.
@@ -284,7 +293,7 @@ pub enum HalfClose {
 
 /// How a path is brought to its one canonical form. Dot segments are always resolved, percent-encoded unreserved
 /// characters always decoded, `%00` and control characters always refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PathRules {
     /// `%2F`: `"keep"` leaves it encoded, never a separator; `"reject"` answers 400; `"decode"` makes it a
@@ -297,7 +306,7 @@ pub struct PathRules {
 }
 
 /// What becomes of `%2F`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EncodedSlash {
     /// Stays encoded and is never a separator.
@@ -310,7 +319,7 @@ pub enum EncodedSlash {
 }
 
 /// What becomes of `\` and `%5C`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Backslash {
     /// 400.
@@ -323,7 +332,7 @@ pub enum Backslash {
 }
 
 /// What becomes of `//`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EmptySegment {
     /// Becomes `/`.
@@ -336,12 +345,13 @@ pub enum EmptySegment {
 }
 
 /// Overrides of `[limits]`; the same keys, each optional.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsOverride {
     /// See `limits.head_bytes`.
     pub head_bytes: Option<ByteSize>,
     /// See `limits.headers`.
+    #[schemars(range(min = 1, max = 256))]
     pub headers: Option<usize>,
     /// See `limits.target_bytes`.
     pub target_bytes: Option<ByteSize>,
@@ -352,7 +362,7 @@ pub struct LimitsOverride {
 }
 
 /// Overrides of `[timeouts]`; the same keys, each optional.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeoutsOverride {
     /// See `timeouts.head`.
@@ -370,7 +380,7 @@ pub struct TimeoutsOverride {
 }
 
 /// A group of equivalent upstream endpoints.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// Its name, unique among clusters.
@@ -399,7 +409,7 @@ pub struct Cluster {
 }
 
 /// One address of a cluster.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// `ip:port` or `[ipv6]:port`.
@@ -411,7 +421,7 @@ pub struct Endpoint {
 }
 
 /// How an endpoint is picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// Smooth weighted round robin: 5,1,1 gives a a b a c a a.
@@ -429,7 +439,7 @@ pub enum Balance {
 
 /// What is hashed: `"client_ip"`, `"path"`, `{ header = "…" }`, `{ cookie = "…" }` or `{ query = "…" }`. A
 /// request without the named value is hashed by the client's address.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HashOn {
     /// The client's address.
@@ -445,7 +455,7 @@ pub enum HashOn {
 }
 
 /// Keeps a client at its endpoint by a cookie.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sticky {
     /// The cookie's name.
@@ -456,7 +466,7 @@ pub struct Sticky {
 }
 
 /// How long an endpoint may take.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpstreamTimeouts {
     /// To accept a connection. Beyond it the next endpoint is tried.
@@ -475,7 +485,7 @@ impl Default for UpstreamTimeouts {
 }
 
 /// Connections kept and allowed per endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pool {
     /// Idle connections kept, per core. 0 closes each after its response.
@@ -507,7 +517,7 @@ impl Default for Pool {
 
 /// When a failing endpoint is left alone for a while. Never more than half of a cluster is; when all are down, all
 /// are used.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Eject {
     /// Failures in a row (connect, timeout, broken or 502/503/504 response) that eject. 0: never.
@@ -525,7 +535,7 @@ impl Default for Eject {
 }
 
 /// Which request goes where. Exactly one of `cluster`, `clusters`, `redirect` and `respond`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Its name, unique among routes; in logs and figures.
@@ -559,7 +569,7 @@ pub struct Route {
 }
 
 /// What a request must have; all of it.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
     /// `api.example.com`, or `*.example.com` for every name below it. Without a port.
@@ -578,7 +588,7 @@ pub struct Match {
 }
 
 /// A value: exact text, `{ regex = "…" }` over the whole value, or `{ present = true }` (or `false`).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ValueMatch {
     /// This text.
@@ -590,7 +600,7 @@ pub enum ValueMatch {
 }
 
 /// A regex over a whole value.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValueRegex {
     /// The pattern, anchored at both ends.
@@ -598,7 +608,7 @@ pub struct ValueRegex {
 }
 
 /// Whether a value is there.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValuePresent {
     /// `true`: it must be there; `false`: it must not.
@@ -606,7 +616,7 @@ pub struct ValuePresent {
 }
 
 /// A cluster's share of a route.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterShare {
     /// The cluster's name.
@@ -618,22 +628,24 @@ pub struct ClusterShare {
 }
 
 /// A redirect.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
     /// `Location`, with variables.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "defaults::redirect_status")]
+    #[schemars(range(min = 300, max = 399))]
     pub status: u16,
 }
 
 /// An answer from the configuration.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Respond {
     /// 200 to 599.
     #[serde(default = "defaults::respond_status")]
+    #[schemars(range(min = 200, max = 599))]
     pub status: u16,
     /// The body, with variables.
     #[serde(default)]
@@ -644,7 +656,7 @@ pub struct Respond {
 }
 
 /// Edits of fields: first `remove`, then `set` (replaces), then `add` (appends). Values may hold variables.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeaderEdits {
     /// Names to remove.

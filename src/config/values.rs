@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A length of time, written as a number and a unit: `"250ms"`, `"5s"`, `"2m"`, `"1h"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -49,8 +49,19 @@ const SPAN_MILLIS_MAX: u64 = 366 * 86_400_000;
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.as_millis();
-        if millis.is_multiple_of(1000) { write!(f, "{}s", millis / 1000) } else { write!(f, "{millis}ms") }
+        match self.as_millis() {
+            0 => f.write_str("0s"),
+            n if n.is_multiple_of(3_600_000) => write!(f, "{}h", n / 3_600_000),
+            n if n.is_multiple_of(60_000) => write!(f, "{}m", n / 60_000),
+            n if n.is_multiple_of(1000) => write!(f, "{}s", n / 1000),
+            n => write!(f, "{n}ms"),
+        }
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 
@@ -65,7 +76,7 @@ impl JsonSchema for Span {
         "Duration".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "duration", "pattern": "^[0-9]+(ms|s|m|h|d)$",
+        json_schema!({ "type": "string", "format": "ringgate-duration", "pattern": "^[0-9]+(ms|s|m|h|d)$",
             "description": "A number and a unit: ms, s, m, h or d." })
     }
 }
@@ -118,6 +129,12 @@ impl fmt::Display for ByteSize {
     }
 }
 
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Cow::<'de, str>::deserialize(from)?.parse().map_err(D::Error::custom)
@@ -129,13 +146,13 @@ impl JsonSchema for ByteSize {
         "Size".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "size", "pattern": "^[0-9]+(B|KB|MB|GB|KiB|MiB|GiB)$",
+        json_schema!({ "type": "string", "format": "ringgate-size", "pattern": "^[0-9]+(B|KB|MB|GB|KiB|MiB|GiB)$",
             "description": "A number and a unit: B, KB, MB, GB, KiB, MiB or GiB." })
     }
 }
 
 /// One value or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
     /// One.
@@ -154,18 +171,53 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// The word `"auto"`, for the schema.
-#[derive(JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AutoWord {
-    /// Decided at start.
+/// `"auto"` or a number of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// This many workers, on the first CPUs this process may use.
+    Count(usize),
+    /// One worker per CPU this process may use.
     Auto,
 }
 
-/// Accepts the word `"auto"` only.
-pub(super) fn auto<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
-    match Cow::<'de, str>::deserialize(from)?.as_ref() {
-        "auto" => Ok(()),
-        other => Err(D::Error::custom(format!("`{other}` is neither \"auto\" nor a number"))),
+/// The most workers that a configuration may ask for.
+pub const WORKERS_MAX: usize = 1024;
+
+impl Serialize for Workers {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => count.serialize(to),
+            Self::Auto => to.serialize_str("auto"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected \"auto\" or a number of workers")]
+        enum Written {
+            Count(usize),
+            Word(String),
+        }
+        match Written::deserialize(from)? {
+            Written::Count(count) if (1..=WORKERS_MAX).contains(&count) => Ok(Self::Count(count)),
+            Written::Word(word) if word == "auto" => Ok(Self::Auto),
+            Written::Count(_) => Err(D::Error::custom(format!("workers are 1 to {WORKERS_MAX}"))),
+            Written::Word(_) => Err(D::Error::custom("expected \"auto\" or a number of workers")),
+        }
+    }
+}
+
+impl JsonSchema for Workers {
+    fn schema_name() -> Cow<'static, str> {
+        "Workers".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "`\"auto\"` or a number of workers.", "oneOf": [
+            { "type": "string", "const": "auto", "description": "One worker per CPU this process may use." },
+            { "type": "integer", "minimum": 1, "maximum": WORKERS_MAX,
+              "description": "This many workers, on the first CPUs this process may use." }
+        ]})
     }
 }

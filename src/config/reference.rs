@@ -1,0 +1,374 @@
+//! `docs/configuration.md`, made from the schema: what the doc comments of [`super::types`] say, in tables, around the
+//! prose that concerns no single key. It describes; what is right or wrong is decided elsewhere.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value};
+
+use super::{
+    schema,
+    shape::{Member, Shape, listed},
+};
+
+const INTRODUCTION: &str = r#"# Configuration reference
+
+ringgate reads one TOML file. This page lists every key. It is generated from `src/config/types.rs`; to renew it,
+run `RINGGATE_BLESS=1 cargo test --lib config::reference`. `config/reference.toml` is the same as a file to copy from.
+
+- `ringgate check FILE` reports everything that is wrong with a file, each with its line and what to do about it.
+- `ringgate explain FILE METHOD URL` shows which route a request would take, and why the others would not.
+- `ringgate schema` prints the JSON Schema of the file, for editors that complete and check as you type.
+
+A smallest useful file:
+
+```toml
+[[listener]]
+name = "public"
+address = "0.0.0.0:8080"
+
+[[cluster]]
+name = "users"
+endpoints = [{ address = "10.0.0.1:9000" }]
+
+[[route]]
+name = "users"
+match = { path = "/users/*" }
+cluster = "users"
+```
+
+## Notation
+
+**Unknown keys are errors.** A misspelt key is never passed over.
+
+**Tables** can be written as sections or in one line: `[cluster.sticky]` with keys below it, or
+`sticky = { cookie = "c" }` in its `[[cluster]]`. `[[listener]]`, `[[cluster]]`, `[[route]]` and `[[core]]` may be
+repeated; each begins a new one.
+
+**Durations** are a number and a unit in a string: `"250ms"`, `"5s"`, `"2m"`, `"1h"`, `"1d"`. The longest is a year.
+Zero is `"0s"`; it is allowed where the description says what it means.
+
+**Sizes** are a number and a unit in a string. `"64KiB"`, `"10MiB"` and `"1GiB"` count in steps of 1024; `"64KB"`,
+`"10MB"` and `"1GB"` in steps of 1000; `"512B"` is bytes.
+
+**Addresses** are `ip:port`, with IPv6 in brackets: `"10.0.0.1:9000"`, `"[::1]:9000"`. Names are not resolved. `[::]` is
+every IPv6 address and no IPv4 one; for both, write two listeners.
+
+**Interpolation.** Any string value may refer to the environment or to a file:
+
+| written | becomes |
+|---|---|
+| `${NAME}` | the environment variable `NAME` |
+| `${file:/run/secrets/key}` | the text of this file (at most 64 KiB, UTF-8, absolute path), without one newline at its end |
+| `$${` | `${` itself |
+
+A variable that is not set, or a file that cannot be read, is an error. Messages show such a value as it is written in the
+file, never what it stands for. Only values are interpolated, not keys, and what a reference yields is not looked at again.
+
+**Limits.** A configuration file has at most 64 MiB. All references together may yield as much.
+"#;
+
+const ROUTING: &str = r#"## Paths, precedence and variables
+
+### Path patterns
+
+`match.path` and `match.path_regex` are compared with the canonical path: dot segments resolved, needless
+percent-encoding removed, and `%2F`, `\` and `//` treated as the listener's `path` table says. Routes, logs and
+upstreams all see this one path.
+
+| pattern | matches | does not match |
+|---|---|---|
+| `/a` | `/a` | `/a/`, `/a/b` |
+| `/a/{id}` | `/a/1`: one segment that is not empty | `/a/`, `/a/1/2` |
+| `/a/{id:int}` | `/a/1`: one segment of a type | `/a/x` |
+| `/a/{*rest}` | `/a/1`, `/a/1/2`: the rest, which is not empty | `/a`, `/a/` |
+| `/a/*` | `/a`, `/a/`, `/a/1/2`: this element and everything below it | `/ab` |
+
+The types of a segment are `uuid`, `int` (digits), `hex`, `alpha`, `alnum` and `slug` (letters, digits, `-` and `_`). A
+segment that is not of the type makes the route lose to the next one.
+
+`path_regex` must match the whole path. Its named groups, `(?<id>[0-9]+)`, are captures like `{id}`. Look-around and
+back-references do not exist, so that matching takes linear time.
+
+`match.host` is compared without its port and without regard to case. `*.example.com` takes every name below
+`example.com`, at any depth, but not `example.com`.
+
+### Precedence
+
+Of several routes that match, the first of these that differs decides:
+
+1. the host: an exact one, then wildcards, the longest first, then none;
+2. the path: an exact one, then the longest literal prefix, then a regex, by its place in the file, then none;
+3. a route with `method` before one without;
+4. more `header` conditions;
+5. more `query` conditions;
+6. the order in the file.
+
+A route whose host and path match but whose other conditions do not is passed over, and the next one is tried.
+`ringgate check` warns of routes that can never be reached.
+
+### Variables
+
+`rewrite`, `redirect.to`, `respond.body` and the values of `set` and `add` may hold variables:
+
+| variable | stands for |
+|---|---|
+| `{client.ip}` | the client's address; behind `trusted_proxies`, the one they report |
+| `{host}` | the request's host, without its port |
+| `{method}` | its method |
+| `{scheme}` | `http` or `https` |
+| `{path}` | its canonical path |
+| `{path.NAME}` | the capture `NAME` of the route's pattern |
+| `{query.NAME}` | the query parameter `NAME` |
+| `{header.NAME}` | the request's field `NAME` |
+| `{request.id}` | the request's id, as in `X-Request-Id` and the access log |
+
+A variable that does not exist, or a capture that the route's pattern does not have, is an error when the file is read. A
+query parameter or field that a request does not have stands for nothing.
+"#;
+
+/// The whole reference, as Markdown.
+pub fn markdown() -> String {
+    let root = schema::json_schema();
+    let mut out = String::from(INTRODUCTION);
+    out.push_str("\n## Sections\n\n");
+    let sections = sections(&root);
+    for section in &sections {
+        let indent = "  ".repeat(section.path.matches('.').count());
+        let _ = writeln!(out, "{indent}- [`{}`](#{})", section.title(), section.anchor());
+    }
+    for section in &sections {
+        section.write(&root, &mut out);
+    }
+    out.push('\n');
+    out.push_str(ROUTING);
+    out
+}
+
+/// A table of the file.
+struct Section<'s> {
+    /// `cluster.endpoints`.
+    path: String,
+    /// Whether there may be several.
+    is_repeated: bool,
+    /// What its key says of it, else its type.
+    description: &'s str,
+    schema: &'s Value,
+}
+
+/// All tables, in the order of the types, each followed by those in it.
+fn sections(root: &Value) -> Vec<Section<'_>> {
+    fn visit<'s>(schema: &'s Value, root: &'s Value, path: &str, sections: &mut Vec<Section<'s>>) {
+        for (name, property) in properties(schema) {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let own = resolve(property, root);
+            let (schema, is_repeated) = match own["items"].is_object() {
+                true => (resolve(&own["items"], root), true),
+                false => (own, false),
+            };
+            if schema["properties"].is_object() {
+                // The key says what it is for, the type what it is; the longer one says more.
+                let texts = [&property["description"], &schema["description"]]
+                    .map(|text| text.as_str().unwrap_or(""));
+                let description = if texts[1].len() > texts[0].len() { texts[1] } else { texts[0] };
+                sections.push(Section { path: path.clone(), is_repeated, description, schema });
+                visit(schema, root, &path, sections);
+            }
+        }
+    }
+    let mut sections = Vec::new();
+    visit(root, root, "", &mut sections);
+    sections
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema["properties"].as_object().into_iter().flat_map(Map::iter)
+}
+
+fn resolve<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
+    let target = schema["$ref"].as_str().and_then(|reference| root.pointer(reference.strip_prefix('#')?));
+    target.unwrap_or(schema)
+}
+
+impl Section<'_> {
+    fn title(&self) -> String {
+        if self.is_repeated { format!("[[{}]]", self.path) } else { format!("[{}]", self.path) }
+    }
+
+    /// The anchor that Markdown viewers give to its heading.
+    fn anchor(&self) -> String {
+        self.path.chars().filter(|letter| *letter != '.').collect()
+    }
+
+    fn write(&self, root: &Value, out: &mut String) {
+        let level = if self.path.contains('.') { "###" } else { "##" };
+        let _ = writeln!(out, "\n{level} `{}`\n\n{}\n", self.title(), self.description);
+        out.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
+        for (name, property) in properties(self.schema) {
+            let kind = self.kind(name, property, root);
+            let default = self.default(name, property, root);
+            let meaning = property["description"].as_str().unwrap_or("");
+            let _ = writeln!(out, "| `{name}` | {} | {} | {} |", cell(&kind), cell(&default), cell(meaning));
+        }
+        for (name, property) in properties(self.schema) {
+            write_words(name, property, root, out);
+        }
+    }
+
+    fn kind(&self, name: &str, property: &Value, root: &Value) -> String {
+        let shape = Shape::compile(property, root);
+        let words = kind(&shape);
+        let is_section = match &shape {
+            Shape::Table(table) => !table.keys.is_empty(),
+            Shape::List(item) => matches!(item.as_ref(), Shape::Table(_)),
+            _ => false,
+        };
+        if is_section { format!("[{words}](#{}{name})", self.anchor()) } else { words }
+    }
+
+    fn default(&self, name: &str, property: &Value, root: &Value) -> String {
+        let required = self.schema["required"].as_array();
+        if required.is_some_and(|required| required.iter().any(|key| key == name)) {
+            return "required".into();
+        }
+        let is_table = matches!(Shape::compile(property, root), Shape::Table(_));
+        match property.get("default").filter(|_| !is_table) {
+            Some(default) => format!("`{default}`"),
+            None => String::new(),
+        }
+    }
+}
+
+/// What each word of an enumeration means, unless the key's own description says so.
+fn write_words(name: &str, property: &Value, root: &Value, out: &mut String) {
+    let own = resolve(property, root);
+    let own = if own["items"].is_object() { resolve(&own["items"], root) } else { own };
+    let choices = own["oneOf"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let words: Vec<_> = choices
+        .iter()
+        .filter_map(|choice| Some((choice["const"].as_str()?, choice["description"].as_str()?)))
+        .collect();
+    let description = property["description"].as_str().unwrap_or("");
+    let is_said = words.iter().all(|(word, _)| description.contains(&format!("\"{word}\"")));
+    if is_said || words.len() < choices.len() {
+        return;
+    }
+    let _ = writeln!(out, "\n`{name}` is one of:\n");
+    for (word, meaning) in words {
+        let _ = writeln!(out, "- `\"{word}\"`: {meaning}");
+    }
+}
+
+/// The type of a value, briefly.
+fn kind(shape: &Shape) -> String {
+    match shape {
+        Shape::Text => "string".into(),
+        Shape::Duration => "duration".into(),
+        Shape::Size => "size".into(),
+        Shape::Boolean => "`true` or `false`".into(),
+        Shape::Words(words) => listed(words.iter().map(|word| format!("`\"{word}\"`")), "or"),
+        Shape::Integer { min, max } if *max < u32::MAX.into() => format!("integer, {min} to {max}"),
+        Shape::Integer { min: min @ 1.., .. } => format!("integer, at least {min}"),
+        Shape::Integer { .. } => "integer".into(),
+        Shape::List(item) => match item.as_ref() {
+            Shape::Text => "list of strings".into(),
+            Shape::Table(_) => "list of tables".into(),
+            item => format!("list of {}", kind(item)),
+        },
+        Shape::Table(table) => match (&table.rest, table.keys.as_slice()) {
+            (Some(rest), []) => format!("table of names to {}", kind(rest)),
+            _ => "table".into(),
+        },
+        Shape::OneOf(shapes) => listed(shapes.iter().flat_map(kinds_of_choice), "or"),
+        Shape::Any => "value".into(),
+    }
+}
+
+fn kinds_of_choice(shape: &Shape) -> Vec<String> {
+    match shape {
+        Shape::Words(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect(),
+        Shape::Table(table) => {
+            let key = |(name, member): &(String, Member)| format!("{name} = {}", plain(&member.shape));
+            vec![format!("`{{ {} }}`", table.keys.iter().map(key).collect::<Vec<_>>().join(", "))]
+        }
+        shape => vec![kind(shape)],
+    }
+}
+
+/// An example of a value, for within code.
+fn plain(shape: &Shape) -> &'static str {
+    match shape {
+        Shape::Boolean => "true",
+        Shape::Integer { .. } => "1",
+        _ => "\"…\"",
+    }
+}
+
+/// Text for a table's cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+
+    #[test]
+    fn the_file_is_current() {
+        let generated = markdown();
+        if std::env::var_os("RINGGATE_BLESS").is_some() {
+            std::fs::write(FILE, &generated).unwrap();
+        }
+        let written = std::fs::read_to_string(FILE).unwrap_or_default();
+        assert!(
+            written == generated,
+            "docs/configuration.md is not current; run this test with RINGGATE_BLESS=1"
+        );
+    }
+
+    #[test]
+    fn every_link_has_its_heading() {
+        let text = markdown();
+        let headings: Vec<String> = text
+            .lines()
+            .filter(|line| line.starts_with("##"))
+            .map(|line| {
+                let kept = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+                kept.chars().filter(|letter| letter.is_alphanumeric() || "-_".contains(*letter)).collect()
+            })
+            .collect();
+        let links: Vec<_> = text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+        assert!(links.len() > 20);
+        for link in links {
+            assert!(headings.iter().any(|heading| heading == link), "#{link}");
+        }
+    }
+
+    #[test]
+    fn keys_have_types_defaults_and_meanings() {
+        let text = markdown();
+        for row in [
+            "| `head_bytes` | size | `\"16KiB\"` |",
+            "| `headers` | integer, 1 to 256 | `100` |",
+            "| `address` | string | required |",
+            "| `trusted_proxies` | list of strings | `[]` |",
+            "| `sticky` | [table](#clustersticky) |  |",
+            "| `status` | integer, 300 to 399 | `308` |",
+            "| `workers` | `\"auto\"` or integer, 1 to 1024 | `\"auto\"` |",
+            "| `header` | table of names to string, `{ regex = \"…\" }` or `{ present = true }` | ",
+        ] {
+            assert!(text.contains(row), "{row}\n{text}");
+        }
+        assert!(text.contains("- `\"p2c\"`: The better of two"), "{text}");
+    }
+
+    /// The example of the introduction is a file that works.
+    #[test]
+    fn the_example_works() {
+        let example = INTRODUCTION.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let loaded =
+            crate::config::parse("example", example, &crate::config::interpolate::NoEnvironment).unwrap();
+        assert!(loaded.diagnostics.is_empty(), "{}", loaded.diagnostics);
+    }
+}
