@@ -43,12 +43,8 @@ pub struct Runtime {
     /// `"auto"` takes io_uring and falls back to epoll where the kernel refuses it; `"io_uring"` and `"epoll"`
     /// insist.
     pub driver: DriverChoice,
-<<<<<<< HEAD
-    /// Entries of each core's submission queue. A power of two between 256 and 32768.
-=======
     /// Entries of each core's submission queue. A power of two between 64 and 32768.
     #[schemars(range(min = 64, max = 32768))]
->>>>>>> config
     pub ring_entries: u32,
     /// Client connections one core holds at once.
     #[schemars(range(min = 1))]

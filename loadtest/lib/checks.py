@@ -1,0 +1,112 @@
+"""Is a proxy's answer right? Asked before anything is measured: a wrong answer is fast, and worth nothing."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from .processes import Failure
+from .proxies import Proxy
+from .workloads import Workload
+
+TIMEOUT_SECONDS = 10
+
+# What every proxy under test adds on the way to the upstream, and with which value (None: any).
+EDITS = {
+    "x-forwarded-for": "127.0.0.1",
+    "x-forwarded-proto": "http",
+    "x-forwarded-host": "127.0.0.1",
+    "x-request-id": None,
+    "via": None,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
+def check(proxy: Proxy, workload: Workload, upstream_port: int) -> None:
+    """Fails unless the proxy answers this workload as the upstream does, and edits fields as all others do."""
+    _check_answer(proxy, workload, upstream_port)
+    _check_edits(proxy)
+    if workload.pipeline > 1:
+        _check_pipeline(proxy, workload.pipeline)
+
+
+def _check_answer(proxy: Proxy, workload: Workload, upstream_port: int) -> None:
+    expected = _ask(upstream_port, workload, times=1)[0]
+    for got in _ask(proxy.port, workload, times=2):
+        if got.status != 200 or got.body != expected.body:
+            _fail(proxy, f"{workload.name}: {got.status} and {len(got.body)} bytes, not 200 and {len(expected.body)}")
+        lost = {name for name in expected.fields if name.startswith("x-")} - set(got.fields)
+        if lost:
+            _fail(proxy, f"{workload.name}: lost {', '.join(sorted(lost))}")
+        if "via" not in got.fields:
+            _fail(proxy, "its responses have no Via")
+
+
+def _check_edits(proxy: Proxy) -> None:
+    """The upstream's `/head` answers with the request head as it arrived."""
+    seen = _ask(proxy.port, Workload("head", "", path="/head"), times=1)[0]
+    request_line, *lines = seen.body.decode().rstrip().split("\r\n")
+    if request_line != "GET /head HTTP/1.1":
+        _fail(proxy, f"the upstream was sent `{request_line}`")
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    for name, expected in EDITS.items():
+        value = fields.get(name, "")
+        # A port behind the host is as good.
+        if not value or (expected and value.split(":")[0] != expected):
+            _fail(proxy, f"{name} is `{value}` at the upstream")
+
+
+def _check_pipeline(proxy: Proxy, depth: int) -> None:
+    """Responses must come in the order of the requests, told apart by their lengths."""
+    requests = "".join(f"GET /bytes/{size} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" for size in range(1, depth + 1))
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=TIMEOUT_SECONDS) as connection:
+        connection.sendall(requests.encode())
+        with connection.makefile("rb") as stream:
+            for size in range(1, depth + 1):
+                if (got := _sized_response(stream)) != size:
+                    _fail(proxy, f"pipelined response {size} has {got} bytes")
+
+
+def _sized_response(stream: BinaryIO) -> int:
+    """Reads one response from a connection's file, and returns the length of its body."""
+    size = 0
+    while line := stream.readline().strip():
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            size = int(value)
+    return len(stream.read(size))
+
+
+def _ask(port: int, workload: Workload, times: int) -> list[Answer]:
+    """Sends a workload's request so many times, on one connection unless each gets its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    fields = dict(workload.fields) | ({} if workload.keep_alive else {"Connection": "close"})
+    answers = []
+    try:
+        for _ in range(times):
+            connection.request(workload.method, workload.path, workload.body or None, fields)
+            used = connection.sock
+            response = connection.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            answers.append(Answer(response.status, names, response.read()))
+            if (connection.sock is used) != workload.keep_alive:
+                raise Failure(f"port {port}: {workload.name}: wrong about keeping the connection")
+    except (OSError, http.client.HTTPException) as error:
+        raise Failure(f"port {port}: {workload.name}: {error!r}") from error
+    finally:
+        connection.close()
+    return answers
+
+
+def _fail(proxy: Proxy, problem: str) -> None:
+    raise Failure(f"{proxy.label} answers wrongly: {problem}")

@@ -1,0 +1,143 @@
+"""Measures proxies in short blocks, alternating, so that what the machine does meanwhile hits all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import tools
+from .accounting import Memory, cpu_busy_ns
+from .processes import Failure
+from .proxies import Proxy
+from .tools import LATENCIES, Load, Outcome
+from .workloads import Workload
+
+WARM_UP_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how long."""
+
+    tool: str
+    workload: Workload
+    connections: int
+    rate: int | None
+    block_seconds: int
+    # Blocks of each proxy.
+    blocks: int
+    gateway_cpu: int
+    load_cpu: int
+
+    def load(self, proxy: Proxy, seconds: int) -> Load:
+        """This plan's load for one proxy."""
+        return Load(proxy.port, self.workload, self.connections, seconds, self.load_cpu, self.rate)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One proxy under load for a while."""
+
+    outcome: Outcome
+    cpu_us_per_request: float
+    # Shares of the gateway's CPU: what the proxy had of it, and what others took (or a hypervisor).
+    proxy_share: float
+    others_share: float
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One proxy's CPU per request by another's, in neighbouring blocks."""
+
+    of: str
+    by: str
+    per_block: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.per_block)
+
+
+def measure(proxies: Sequence[Proxy], plan: Plan) -> dict[str, list[Block]]:
+    """Blocks by the proxy's label. The order turns round each time: A B, B A, A B, …"""
+    for proxy in proxies:
+        _require_clean(proxy, tools.run(plan.tool, plan.load(proxy, WARM_UP_SECONDS)))
+    blocks: dict[str, list[Block]] = {proxy.label: [] for proxy in proxies}
+    for turn in range(plan.blocks):
+        for proxy in proxies if turn % 2 == 0 else list(reversed(proxies)):
+            blocks[proxy.label].append(_measure_block(proxy, plan))
+    return blocks
+
+
+def ratios(blocks: dict[str, list[Block]]) -> list[Ratio]:
+    """The first proxy's CPU per request by each other's, turn by turn."""
+    (first, first_blocks), *others = blocks.items()
+    return [
+        Ratio(first, name, [a.cpu_us_per_request / b.cpu_us_per_request for a, b in zip(first_blocks, its_blocks)])
+        for name, its_blocks in others
+    ]
+
+
+def _measure_block(proxy: Proxy, plan: Plan) -> Block:
+    cpu_before, busy_before, started = proxy.cpu_ns(), cpu_busy_ns(plan.gateway_cpu), time.monotonic_ns()
+    outcome = tools.run(plan.tool, plan.load(proxy, plan.block_seconds))
+    cpu = proxy.cpu_ns() - cpu_before
+    busy = cpu_busy_ns(plan.gateway_cpu) - busy_before
+    wall = time.monotonic_ns() - started
+    _require_clean(proxy, outcome)
+    return Block(
+        outcome=outcome,
+        cpu_us_per_request=cpu / 1000 / outcome.requests,
+        proxy_share=cpu / wall,
+        others_share=max(0.0, (busy - cpu) / wall),
+        memory=proxy.memory(),
+    )
+
+
+def _require_clean(proxy: Proxy, outcome: Outcome) -> None:
+    """A run with errors is no result."""
+    proxy.require_alive()
+    if outcome.errors:
+        listed = ", ".join(f"{count} × {name}" for name, count in outcome.errors.items())
+        raise Failure(f"{proxy.label}: errors under load: {listed}\n{proxy.service.log_tail()}")
+    if outcome.requests == 0:
+        raise Failure(f"{proxy.label}: no request was answered")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One proxy's blocks taken together: medians, but for the maximum latency and the least CPU."""
+
+    requests: int
+    requests_per_second: float
+    latency_us: dict[str, float]
+    cpu_us_per_request: float
+    cpu_us_per_request_min: float
+    proxy_share: float
+    others_share: float
+    memory: Memory
+
+
+def summary(blocks: Sequence[Block]) -> Summary:
+    """Takes blocks together."""
+    cpu = [block.cpu_us_per_request for block in blocks]
+    return Summary(
+        requests=sum(block.outcome.requests for block in blocks),
+        requests_per_second=statistics.median(block.outcome.requests_per_second for block in blocks),
+        latency_us=_latencies([block.outcome.latency_us for block in blocks]),
+        cpu_us_per_request=statistics.median(cpu),
+        cpu_us_per_request_min=min(cpu),
+        proxy_share=statistics.median(block.proxy_share for block in blocks),
+        others_share=statistics.median(block.others_share for block in blocks),
+        memory=blocks[-1].memory,
+    )
+
+
+def _latencies(blocks: Sequence[dict[str, float]]) -> dict[str, float]:
+    if not all(blocks):
+        return {}
+    medians = {name: statistics.median(block[name] for block in blocks) for name in LATENCIES}
+    return medians | {"max": max(block["max"] for block in blocks)}

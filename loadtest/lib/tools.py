@@ -1,0 +1,133 @@
+"""Load tools, run for a while against one port: wrk (closed loop, cheap) and oha (closed loop, or a fixed rate whose
+latencies are free of coordinated omission). Both answer with the same figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .processes import Failure, run_pinned
+from .workloads import Workload
+
+WRK_SCRIPTS = Path(__file__).resolve().parent.parent / "wrk"
+
+# What a tool may take beyond the time it was told to run.
+GRACE_SECONDS = 20
+
+LATENCIES = ("p50", "p90", "p99", "p99.9", "max")
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much, and against which port."""
+
+    port: int
+    workload: Workload
+    connections: int
+    seconds: int
+    # The CPU that the tool runs on.
+    cpu: int
+    # Requests/s; None sends as fast as responses come.
+    rate: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.workload.path}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a tool saw."""
+
+    requests: int
+    seconds: float
+    # Keys as in LATENCIES, in µs. Empty when the tool cannot tell.
+    latency_us: dict[str, float]
+    # What went wrong, with its count; empty when nothing did.
+    errors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def requests_per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+def run(tool: str, load: Load) -> Outcome:
+    """Runs one tool, by name."""
+    return {"wrk": _wrk, "oha": _oha}[tool](load)
+
+
+def require(tool: str, workload: Workload, rate: int | None) -> None:
+    """Fails early when a tool is missing or cannot do this."""
+    _binary(tool)
+    if tool == "oha" and workload.pipeline > 1:
+        raise Failure("oha does not pipeline; use --tool wrk")
+    if tool == "wrk" and rate is not None:
+        raise Failure("wrk has no fixed rate; use --tool oha")
+
+
+def _binary(tool: str) -> str:
+    """Where a tool is; cargo's directory is often not in PATH."""
+    found = shutil.which(tool) or shutil.which(tool, path=str(Path.home() / ".cargo" / "bin"))
+    if found is None:
+        raise Failure(f"{tool} is not installed; scripts/install-tools does that")
+    return found
+
+
+def _wrk(load: Load) -> Outcome:
+    workload = load.workload
+    command = [_binary("wrk"), "--threads", "1", "--connections", str(load.connections)]
+    command += ["--duration", f"{load.seconds}s", "--timeout", "10s"]
+    command += ["--script", str(WRK_SCRIPTS / workload.wrk_script), load.url, "--", *workload.wrk_arguments]
+    output = run_pinned(command, load.cpu, load.seconds + GRACE_SECONDS)
+    report = _parsed("wrk", output.splitlines()[-1])
+    return Outcome(
+        requests=report["requests"],
+        seconds=report["duration_us"] / 1e6,
+        # wrk times whole batches, and then corrects them as if they were requests.
+        latency_us=report["latency_us"] if workload.pipeline == 1 else {},
+        errors={name: count for name, count in report["errors"].items() if count},
+    )
+
+
+def _oha(load: Load) -> Outcome:
+    with tempfile.TemporaryDirectory() as directory:
+        command = [_binary("oha"), "--no-tui", "--output-format", "json", "-z", f"{load.seconds}s", "-w"]
+        command += ["-t", "10s", "-c", str(load.connections), "-m", load.workload.method]
+        for name, value in load.workload.fields:
+            command += ["-H", f"{name}: {value}"]
+        if load.workload.body_bytes:
+            body = Path(directory) / "body"
+            body.write_bytes(load.workload.body)
+            command += ["-D", str(body)]
+        if not load.workload.keep_alive:
+            command.append("--disable-keepalive")
+        if load.rate is not None:
+            command += ["-q", str(load.rate), "--latency-correction"]
+        output = run_pinned([*command, load.url], load.cpu, load.seconds + GRACE_SECONDS)
+    return _oha_outcome(_parsed("oha", output))
+
+
+def _parsed(tool: str, text: str) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads(text)
+    except json.JSONDecodeError:
+        raise Failure(f"{tool} does not report as expected: {text[:200]}") from None
+    return report
+
+
+def _oha_outcome(report: dict[str, Any]) -> Outcome:
+    statuses: dict[str, int] = report["statusCodeDistribution"]
+    errors = {f"status {status}": count for status, count in statuses.items() if not status.startswith("2")}
+    errors.update(report["errorDistribution"])
+    seconds = {name: report["latencyPercentiles"][name] for name in LATENCIES if name != "max"}
+    seconds["max"] = report["summary"]["slowest"]
+    return Outcome(
+        requests=sum(statuses.values()),
+        seconds=report["summary"]["total"],
+        latency_us={name: (value or 0) * 1e6 for name, value in seconds.items()},
+        errors=errors,
+    )

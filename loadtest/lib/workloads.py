@@ -1,0 +1,81 @@
+"""What is sent through a proxy. Each workload is told once here; the tools and the checks translate it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of request, repeated."""
+
+    name: str
+    about: str
+    path: str = "/"
+    method: str = "GET"
+    fields: tuple[tuple[str, str], ...] = ()
+    body_bytes: int = 0
+    # Requests in one send.
+    pipeline: int = 1
+    # Whether a connection serves more than one request.
+    keep_alive: bool = True
+    connections: int = 64
+    # The script in loadtest/wrk, and its arguments.
+    wrk_script: str = "report.lua"
+    wrk_arguments: tuple[str, ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        """The request's body."""
+        return b"x" * self.body_bytes
+
+
+def _many_fields(count: int) -> tuple[tuple[str, str], ...]:
+    """The fields that wrk/headers.lua sends."""
+    return tuple((f"X-Field-{index}", f"value-{index}-of-a-plausible-length") for index in range(count))
+
+
+def _upload(name: str, about: str, body_bytes: int, connections: int = 64) -> Workload:
+    return Workload(
+        name,
+        about,
+        path="/upload",
+        method="POST",
+        fields=(("Content-Type", "application/octet-stream"),),
+        body_bytes=body_bytes,
+        connections=connections,
+        wrk_script="post.lua",
+        wrk_arguments=(str(body_bytes),),
+    )
+
+
+ALL = {
+    workload.name: workload
+    for workload in (
+        Workload("small", "GET, 100 bytes back"),
+        _upload("post-4k", "POST of 4 KiB", 4 * KIB),
+        Workload(
+            "headers-50",
+            "GET with 50 fields more, 50 more back",
+            path="/headers/50",
+            fields=_many_fields(50),
+            wrk_script="headers.lua",
+            wrk_arguments=("50",),
+        ),
+        Workload("body-256k", "GET, 256 KiB back", path=f"/bytes/{256 * KIB}"),
+        # Few connections, as what is under way at a block's end costs CPU and counts for nothing.
+        Workload("body-16m", "GET, 16 MiB back", path=f"/bytes/{16 * MIB}", connections=8),
+        _upload("upload-16m", "POST of 16 MiB", 16 * MIB, connections=8),
+        Workload("connect", "GET on a new connection each", keep_alive=False, wrk_script="connect.lua"),
+        Workload(
+            "pipelined",
+            "GETs, 16 in one send",
+            pipeline=16,
+            wrk_script="pipeline.lua",
+            wrk_arguments=("16",),
+        ),
+    )
+}
