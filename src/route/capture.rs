@@ -1,0 +1,65 @@
+//! Where a route's captures are in the path: ranges only, so that nothing is copied and one value serves every
+//! request. It does not know names; those belong to a route and are known when it is compiled.
+
+use std::ops::Range;
+
+/// Captures that one route may have.
+pub const CAPTURES_MAX: usize = 16;
+
+/// The ranges of a path that the captures of a route took, in the order of
+/// [`Router::capture_names`](super::Router::capture_names). Made once and reused: it allocates nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Captures {
+    ranges: [(u32, u32); CAPTURES_MAX],
+    len: usize,
+}
+
+/// The range of a regex's group that took no part in the match.
+const ABSENT: (u32, u32) = (u32::MAX, u32::MAX);
+
+impl Captures {
+    /// How many captures the route has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the route has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes of the path that capture `index` took, as an offset range. `None` when there is no such capture, or
+    /// it is a regex's group that took no part in the match (`(?<b>x)?`).
+    pub fn range(&self, index: usize) -> Option<Range<usize>> {
+        let range = self.ranges[..self.len].get(index).filter(|range| **range != ABSENT)?;
+        Some(range.0 as usize..range.1 as usize)
+    }
+
+    /// What capture `index` took of `path`, which must be the one it was found in.
+    pub fn value<'p>(&self, index: usize, path: &'p [u8]) -> Option<&'p [u8]> {
+        path.get(self.range(index)?)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Appends the capture `start..end`. A pattern with more than [`CAPTURES_MAX`] is not compiled.
+    pub(super) fn push(&mut self, start: usize, end: usize) {
+        debug_assert!(end < u32::MAX as usize, "a head is at most 64 KiB");
+        self.put((start as u32, end as u32));
+    }
+
+    pub(super) fn push_absent(&mut self) {
+        self.put(ABSENT);
+    }
+
+    pub(super) fn pop(&mut self) {
+        self.len -= 1;
+    }
+
+    fn put(&mut self, range: (u32, u32)) {
+        self.ranges[self.len] = range;
+        self.len += 1;
+    }
+}
