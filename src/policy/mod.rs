@@ -1,1 +1,39 @@
-//! Stub.
+//! What may happen to a request and its response beside being relayed: texts with variables, edits of fields,
+//! cookies, the fields that say who asked, request ids. Everything here is synchronous and works on bytes that it
+//! is handed: it knows no socket, no clock and no message type, and leaves the order of things to the exchange.
+
+pub mod cookie;
+pub mod forwarded;
+pub mod headers;
+pub mod request_id;
+pub mod template;
+
+pub use headers::HeaderEdits;
+pub use template::{Template, Variable, Variables};
+
+/// Whether `name` is a token (RFC 9110 §5.6.2), as field names, cookie names and methods are.
+fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|byte| is_token_byte(*byte))
+}
+
+/// Whether `byte` may be in a token.
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
