@@ -237,6 +237,12 @@ impl Buf {
         self.limit = (self.block.len() - tail) as u32;
     }
 
+    /// Makes the spare room no larger than `n`.
+    #[inline]
+    pub fn limit_spare(&mut self, n: usize) {
+        self.limit = self.limit.min(self.end.saturating_add(u32::try_from(n).unwrap_or(u32::MAX)));
+    }
+
     /// Moves the filled bytes to the front, so that all other room is spare.
     pub fn compact(&mut self) {
         self.block.copy_within(self.start as usize..self.end as usize, 0);

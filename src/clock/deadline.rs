@@ -57,6 +57,15 @@ impl Deadlines {
         }
     }
 
+    /// Wakes every task.
+    pub fn wake_all(&self) {
+        for (_, entry) in self.entries.borrow().iter() {
+            if let Some(waker) = entry.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.entries.borrow().len()

@@ -43,8 +43,8 @@ pub struct Runtime {
     /// `"auto"` takes io_uring and falls back to epoll where the kernel refuses it; `"io_uring"` and `"epoll"`
     /// insist.
     pub driver: DriverChoice,
-    /// Entries of each core's submission queue. A power of two between 64 and 32768.
-    #[schemars(range(min = 64, max = 32768))]
+    /// Entries of each core's submission queue. A power of two between 256 and 32768.
+    #[schemars(range(min = 256, max = 32768))]
     pub ring_entries: u32,
     /// Client connections one core holds at once.
     #[schemars(range(min = 1))]
@@ -104,7 +104,7 @@ pub struct Core {
     #[schemars(range(max = 65535))]
     pub cpu: usize,
     /// Overrides `runtime.ring_entries`.
-    #[schemars(range(min = 64, max = 32768))]
+    #[schemars(range(min = 256, max = 32768))]
     pub ring_entries: Option<u32>,
     /// Overrides `runtime.max_connections`.
     #[schemars(range(min = 1))]

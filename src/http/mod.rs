@@ -7,6 +7,7 @@
 //! head that is reused between messages allocates nothing.
 
 pub mod authority;
+pub mod body;
 pub mod chunked;
 pub mod extent;
 pub mod field;
@@ -19,3 +20,4 @@ pub mod response;
 pub mod status;
 mod target;
 pub mod version;
+pub mod write;

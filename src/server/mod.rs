@@ -1,3 +1,13 @@
-//! The server: it puts the rooms below together into a running gateway.
+//! The running gateway: the cores' threads and the control plane beside them. It knows how things start, drain and end;
+//! what happens to a request is `proxy`'s.
 
+pub mod control;
 pub mod demo;
+mod explain;
+mod guard;
+mod plan;
+mod worker;
+
+pub use control::{Options, StartError, run};
+pub use explain::{ExplainError, Question, explain};
+pub use plan::{Plan, PlanError, WorkerPlan, plan};

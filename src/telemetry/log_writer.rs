@@ -57,6 +57,11 @@ impl LogWriter {
         Self::start_into(cores, Sink::new(path, Box::new(file)))
     }
 
+    /// The same, into anything that can be written to.
+    pub fn start_with(cores: usize, sink: Box<dyn Write + Send>) -> io::Result<(Self, Vec<LogBatcher>)> {
+        Self::start_into(cores, Sink::new(None, sink))
+    }
+
     fn start_into(cores: usize, sink: Sink) -> io::Result<(Self, Vec<LogBatcher>)> {
         let orders = Arc::new(Orders::default());
         let lanes: Vec<_> = (0..cores).map(|_| Lane::new()).collect();

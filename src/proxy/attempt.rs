@@ -1,0 +1,442 @@
+//! One try at an endpoint: the request goes out while the response is awaited, so that an early answer, an interim
+//! response or a client that leaves is noticed whatever the other direction does.
+
+use std::{cell::Cell, pin::pin};
+
+use super::{
+    connection::Connection,
+    core::Core,
+    error::Error,
+    exchange::{Asked, Exchange, Next, Target},
+    facts::{Facts, RouteFacts},
+    generation::Generation,
+    heads,
+    incoming::{Incoming, ReceivedHead},
+    outgoing::{Outgoing, Progress, beside},
+    record::Record,
+    relay::{Failed, Relay, Wait, append_payload, copy_of, sent, trailer_section},
+    tunnel::{Carried, tunnel},
+};
+use crate::{
+    buf::{Buf, SMALL_BYTES},
+    clock::{Deadline, Timer},
+    http::{
+        body::{BodyReader, SendAs},
+        framing::BodyLength,
+        method::Method,
+        path::{Canonical, canonicalize},
+        response::{ResponseBody, ResponseHead},
+        version::Version,
+    },
+    net::{Stream, Tx},
+    policy::template::Template,
+    route::Captures,
+    table::{HostRule, Listener, Route},
+    upstream::pool::Lease,
+};
+
+/// Why a try did not end with a response.
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// Whether the request may be sent once more, on a fresh connection: nothing of a response came, the connection
+    /// had been idle, and sending it twice does no harm (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+    pub(super) is_repeatable: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, is_repeatable: false }
+    }
+}
+
+/// One try: the request out, and beside it its response back.
+pub(super) async fn attempt(
+    x: &mut Exchange<'_>,
+    asked: &mut Asked<'_>,
+    response: &mut ResponseHead,
+    target: Target<'_>,
+    mut lease: Lease,
+    was_idle: bool,
+) -> Result<Next, Failure> {
+    let body_was_whole = asked.body.is_done();
+    let (out, trailers_to_come) = write_request(x, asked, target)?;
+    let (core, generation, listener) = (x.core, x.generation, x.listener);
+    let Connection { stream: Stream { rx: client_rx, tx: client_tx, .. }, deadline, .. } = &mut *x.connection;
+    let Some(Stream { rx: upstream_rx, tx: upstream_tx, .. }) = lease.stream() else {
+        return Err(Error::UpstreamClosed.into());
+    };
+    let progress = Progress::default();
+    let began = Cell::new(false);
+
+    let result = {
+        let outgoing = Outgoing {
+            client: client_rx,
+            upstream: upstream_tx,
+            send_as: send_as(asked.facts.head.body),
+            body: &mut asked.body,
+            deadline,
+            progress: &progress,
+            body_idle_ms: listener.timeouts.body_idle_ms,
+            first_byte_ms: target.cluster.first_byte_ms,
+            send_ms: target.cluster.idle_ms,
+            half_close: listener.half_close,
+            has_next: !asked.rest.is_empty(),
+        };
+        let responding = Responding {
+            core,
+            generation,
+            listener,
+            target,
+            facts: asked.facts,
+            route: asked.route,
+            captures: asked.captures,
+            keep_alive: x.keep_alive,
+            version: x.version,
+            deadline,
+            client: client_tx,
+            incoming: Incoming::new(upstream_rx, &listener.head, deadline, target.cluster.idle_ms, &began),
+            progress: &progress,
+            lines: asked.lines,
+            record: x.record,
+        };
+        let request = pin!(outgoing.run(out, trailers_to_come));
+        beside(request, responding.run(response)).await
+    };
+
+    x.record.on_request_side(&progress);
+    x.connection.half_closed |= progress.half_closed.get();
+    let next = progress.next.take();
+    let responded = match result {
+        Ok(responded) => responded,
+        Err(error) => {
+            x.connection.keep(next);
+            // Only a connection that had been idle can have been closed before the request reached it.
+            let is_unharmed = error == Error::UpstreamClosed && was_idle && !began.get();
+            let is_repeatable = is_unharmed && body_was_whole && asked.facts.head.method.is_idempotent();
+            return Err(Failure { error, is_repeatable });
+        }
+    };
+    x.on_endpoint_response(target, response.status);
+    match responded {
+        Responded::Tunnel { rest } => {
+            let early = if next.is_some() { next } else { copy_of(asked.rest).filter(|buf| !buf.is_empty()) };
+            let Some(upstream) = lease.stream() else { return Err(Error::UpstreamClosed.into()) };
+            carry(x, upstream, early, rest).await;
+            Ok(Next::Close)
+        }
+        Responded::Complete { spare, reusable, keep_alive } => {
+            x.connection.keep(next);
+            if reusable {
+                lease.release(spare, &target.state.pool, x.core.clock.now_ms());
+            }
+            Ok(match (progress.request_sent.get(), keep_alive) {
+                (false, _) => Next::Linger,
+                (true, true) => Next::KeepAlive,
+                (true, false) => Next::Close,
+            })
+        }
+    }
+}
+
+/// The response's side of a try.
+struct Responding<'a> {
+    core: &'a Core,
+    generation: &'a Generation,
+    listener: &'a Listener,
+    target: Target<'a>,
+    facts: Facts<'a>,
+    route: &'a Route,
+    captures: &'a Captures,
+    keep_alive: bool,
+    version: Version,
+    deadline: &'a Deadline,
+    client: &'a mut Tx,
+    incoming: Incoming<'a>,
+    progress: &'a Progress,
+    lines: &'a mut Vec<u8>,
+    record: &'a mut Record,
+}
+
+/// What a response came to.
+enum Responded {
+    /// It is out, whole.
+    Complete {
+        /// A buffer for what comes next.
+        spare: Buf,
+        /// Whether the connection to the endpoint can serve another exchange.
+        reusable: bool,
+        /// Whether the client was told that its connection lives on.
+        keep_alive: bool,
+    },
+    /// The connection is now something else.
+    Tunnel {
+        /// What the endpoint sent behind its head.
+        rest: Option<Buf>,
+    },
+}
+
+impl Responding<'_> {
+    async fn run(mut self, response: &mut ResponseHead) -> Result<Responded, Error> {
+        let ReceivedHead { mut buf, head_len } = self.final_head(response).await?;
+        self.record.on_response_head(self.core, self.target.number(), response.status);
+        if is_tunnel(response.status, self.facts.head.method) {
+            return self.switch(response, buf, head_len).await;
+        }
+
+        let framing = response.body(self.facts.head.method);
+        let mut body = BodyReader::response(framing);
+        let taken = body.take(&mut buf.filled_mut()[head_len..]).map_err(|_| Error::ResponseBody)?;
+        // Bytes behind the response belong to no one: they are dropped, and the connection with them.
+        let has_excess = head_len + taken.consumed < buf.len();
+        let send_as = heads::send_as(framing, self.version);
+        let keep_alive = self.keep_alive
+            && self.progress.request_sent.get()
+            && (framing != ResponseBody::UntilClose || send_as == SendAs::Chunked);
+
+        let (head, payload) = buf.filled()[..head_len + taken.payload].split_at(head_len);
+        let mut out = heads::buffer_for(buf.len())?;
+        self.write_head(&mut out, response, head, send_as, keep_alive)?;
+        let trailers_to_come = append_payload(&mut out, payload, send_as, &body)?;
+
+        let reusable = |body: &BodyReader| {
+            body.is_done() && !has_excess && response.keep_alive && framing != ResponseBody::UntilClose
+        };
+        let is_whole = body.is_done() && !trailers_to_come;
+        if is_whole && reusable(&body) && self.progress.request_sent.get() {
+            // The next response's receive goes to the kernel together with this one's send.
+            buf.reset(0, 0);
+            self.incoming.upstream.arm(buf);
+            let spare = self.send(out).await?;
+            return Ok(Responded::Complete { spare, reusable: true, keep_alive });
+        }
+        let mut spare = self.send(out).await?;
+        if trailers_to_come {
+            spare = self.send_trailers(&body, spare).await?;
+        }
+        drop(spare);
+        let (spare, rest) = self.relay_body(&mut body, send_as, buf).await?;
+        let reusable = reusable(&body) && rest.is_none() && self.progress.request_sent.get();
+        Ok(Responded::Complete { spare, reusable, keep_alive })
+    }
+
+    /// The final response's head. Interim ones (100, 103) go to the client as they come.
+    async fn final_head(&mut self, response: &mut ResponseHead) -> Result<ReceivedHead, Error> {
+        let mut rest = None;
+        loop {
+            let ReceivedHead { mut buf, head_len } = self.incoming.head(rest, response).await?;
+            if response.status >= 200 || response.status == 101 {
+                return Ok(ReceivedHead { buf, head_len });
+            }
+            self.core.figures.borrow_mut().on_interim();
+            if self.version == Version::Http11 {
+                let mut out = heads::buffer_for(head_len)?;
+                heads::interim(
+                    &mut out,
+                    response,
+                    &buf.filled()[..head_len],
+                    &self.generation.table.forwarding,
+                )?;
+                // Once a byte of a response is out, no other endpoint's may follow it.
+                self.send(out).await?;
+            }
+            buf.consume(head_len);
+            rest = Some(buf);
+            if self.progress.request_sent.get() {
+                self.deadline.set(Timer::Response, self.target.cluster.first_byte_ms);
+            } else {
+                self.deadline.clear(Timer::Response);
+            }
+        }
+    }
+
+    /// Passes on the endpoint's consent to another protocol.
+    async fn switch(
+        mut self,
+        response: &ResponseHead,
+        mut buf: Buf,
+        head_len: usize,
+    ) -> Result<Responded, Error> {
+        let was_asked = self.facts.head.upgrade.is_some() && response.upgrade.is_some();
+        if response.status == 101 && !was_asked {
+            return Err(Error::ResponseUnexpected);
+        }
+        let mut out = heads::buffer_for(head_len)?;
+        self.write_head(&mut out, response, &buf.filled()[..head_len], SendAs::Plain, true)?;
+        buf.consume(head_len);
+        self.send(out).await?;
+        Ok(Responded::Tunnel { rest: Some(buf).filter(|buf| !buf.is_empty()) })
+    }
+
+    fn write_head(
+        &mut self,
+        out: &mut Buf,
+        response: &ResponseHead,
+        head: &[u8],
+        send_as: SendAs,
+        keep_alive: bool,
+    ) -> Result<(), Error> {
+        let Target { cluster, at, .. } = self.target;
+        let sticky = cluster.sticky.as_ref().filter(|_| self.facts.sticky_endpoint(cluster) != Some(at));
+        self.lines.clear();
+        if let Some(sticky) = sticky {
+            sticky.append_set_cookie(cluster.endpoints[at].id, self.lines);
+        }
+        let variables = self.facts.variables(self.route, self.captures);
+        self.route.response_headers.append(&variables, self.lines).map_err(|_| Error::HeadOverflow)?;
+        heads::response(
+            out,
+            &heads::ResponseParts {
+                response,
+                head,
+                send_as,
+                keep_alive,
+                version: self.version,
+                is_tunnel: is_tunnel(response.status, self.facts.head.method),
+                edits: &self.route.response_headers,
+                lines: self.lines,
+                forwarding: &self.generation.table.forwarding,
+                date: self.core.clock.date(),
+            },
+        )?;
+        self.record.on_answer(response.status);
+        Ok(())
+    }
+
+    async fn send(&mut self, out: Buf) -> Result<Buf, Error> {
+        self.record.sent += out.len() as u64;
+        self.deadline.set(Timer::Response, self.listener.timeouts.write_stall_ms);
+        sent(self.client, out, self.deadline, Timer::Response).await.map_err(Error::of_client)
+    }
+
+    async fn send_trailers(&mut self, body: &BodyReader, mut spare: Buf) -> Result<Buf, Error> {
+        let section = trailer_section(body);
+        for piece in section.chunks(SMALL_BYTES) {
+            spare.reset(0, 0);
+            if !spare.push(piece) {
+                return Err(Error::HeadOverflow);
+            }
+            spare = self.send(spare).await?;
+        }
+        Ok(spare)
+    }
+
+    async fn relay_body(
+        &mut self,
+        body: &mut BodyReader,
+        send_as: SendAs,
+        buf: Buf,
+    ) -> Result<(Buf, Option<Buf>), Error> {
+        let sent = Cell::new(0);
+        let relay = Relay {
+            rx: self.incoming.upstream,
+            tx: self.client,
+            send_as,
+            deadline: self.deadline,
+            timer: Timer::Response,
+            receive_ms: self.target.cluster.idle_ms,
+            send_ms: self.listener.timeouts.write_stall_ms,
+            sent: &sent,
+        };
+        let result = relay.run(body, buf).await;
+        self.record.sent += sent.get();
+        result.map_err(|failed| match failed {
+            Failed::Receive(Wait::Timeout) => Error::ResponseIdle,
+            Failed::Receive(Wait::ExchangeTimeout) | Failed::Send(Wait::ExchangeTimeout) => {
+                Error::ExchangeTimeout
+            }
+            Failed::Receive(Wait::Broken) | Failed::Body(_) => Error::ResponseBody,
+            Failed::Send(wait) => Error::of_client(wait),
+            Failed::NoBuffer => Error::NoBuffer,
+        })
+    }
+}
+
+/// Whether a response makes the connection a tunnel (RFC 9110 §7.8, §9.3.6).
+fn is_tunnel(status: u16, method: Method) -> bool {
+    status == 101 || (method == Method::Connect && (200..300).contains(&status))
+}
+
+/// Carries what an upgraded connection says, until it ends.
+async fn carry(
+    x: &mut Exchange<'_>,
+    upstream: &mut Stream,
+    from_client: Option<Buf>,
+    from_upstream: Option<Buf>,
+) {
+    x.core.figures.borrow_mut().counters.upgrades += 1;
+    let carried = Carried::default();
+    let waits = (x.listener.timeouts.tunnel_idle_ms, x.listener.timeouts.write_stall_ms);
+    let Connection { stream, deadline, .. } = &mut *x.connection;
+    let end = tunnel(stream, upstream, from_client, from_upstream, deadline, waits, &carried).await;
+    x.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
+}
+
+/// The request as it goes upstream: its head, and what of its body is here. `true` when trailers are still to be sent.
+fn write_request(x: &Exchange<'_>, asked: &mut Asked<'_>, target: Target<'_>) -> Result<(Buf, bool), Error> {
+    let Asked { facts, route, captures, payload, body, text, lines, .. } = asked;
+    let variables = facts.variables(route, captures);
+    let is_rewritten = upstream_target(route, x.listener, &variables, lines, text)?;
+    let rewritten = is_rewritten.then_some(text.as_slice());
+    lines.clear();
+    heads::forwarding_lines(facts, &x.generation.table.forwarding, lines);
+    route.request_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
+    let text_len = rewritten.map_or(0, <[u8]>::len);
+    let mut out = heads::buffer_for(facts.bytes.len() + payload.len() + text_len + lines.len())?;
+    let endpoint = target.cluster.endpoints[target.at].text.as_bytes();
+    heads::request(
+        &mut out,
+        &heads::RequestParts {
+            facts,
+            rewritten,
+            rewrites_query: route.rewrite.as_ref().is_some_and(Template::has_query),
+            host: match &target.cluster.host {
+                HostRule::Literal(host) => host.as_bytes(),
+                // Only HTTP/1.0 may come without a host.
+                HostRule::Preserve if !facts.authority().is_empty() => facts.authority(),
+                HostRule::Preserve | HostRule::Endpoint => endpoint,
+            },
+            edits: &route.request_headers,
+            lines,
+            forwarding: &x.generation.table.forwarding,
+        },
+    )?;
+    let trailers_to_come = append_payload(&mut out, payload, send_as(facts.head.body), body)?;
+    Ok((out, trailers_to_come))
+}
+
+/// Renders a route's rewrite into `out`; `false` when it has none. `rendered` is scratch space.
+pub(super) fn upstream_target(
+    route: &Route,
+    listener: &Listener,
+    variables: &RouteFacts<'_>,
+    rendered: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<bool, Error> {
+    let Some(rewrite) = &route.rewrite else { return Ok(false) };
+    rendered.clear();
+    rewrite.render(variables, rendered).map_err(|_| Error::Rewrite)?;
+    canonical_target(rendered, listener, out)?;
+    Ok(true)
+}
+
+/// Brings a rendered target to canonical form, its query as it is: what goes upstream has one meaning too.
+fn canonical_target(target: &[u8], listener: &Listener, out: &mut Vec<u8>) -> Result<(), Error> {
+    let at = memchr::memchr(b'?', target).unwrap_or(target.len());
+    let (path, query) = target.split_at(at);
+    match canonicalize(path, &listener.path, out).map_err(|_| Error::Rewrite)? {
+        Canonical::Written => {}
+        Canonical::AsIs => {
+            out.clear();
+            out.extend_from_slice(if path.is_empty() { b"/" } else { path });
+        }
+    }
+    out.extend_from_slice(query);
+    Ok(())
+}
+
+fn send_as(body: BodyLength) -> SendAs {
+    match body {
+        BodyLength::Chunked => SendAs::Chunked,
+        BodyLength::None | BodyLength::Exact(_) => SendAs::Plain,
+    }
+}

@@ -1,0 +1,281 @@
+//! A client's connection: one request after the other, each served by [`super::exchange`], until one side has had
+//! enough. Here is the waiting between requests; what a request is worth is decided elsewhere.
+
+use std::{future::poll_fn, net::SocketAddr, rc::Rc, task::Poll};
+
+use super::{
+    core::{Core, Scratch},
+    error::Error,
+    exchange::{Next, exchange, refuse_head},
+    relay::{Wait, received, sent, with_room},
+    reply::overloaded,
+};
+use crate::{
+    buf::{Buf, Size},
+    clock::{Deadline, Timer},
+    http::{
+        head::Parsed,
+        request::{RequestError, parse_request},
+    },
+    net::Stream,
+    table::Listener,
+    telemetry::figures::Timeout,
+};
+
+/// A client's connection.
+pub(super) struct Connection {
+    pub(super) core: Rc<Core>,
+    pub(super) stream: Stream,
+    pub(super) peer: SocketAddr,
+    /// Its listener's place in the table.
+    pub(super) listener: usize,
+    pub(super) deadline: Deadline,
+    /// The client ended its side: no further request comes.
+    pub(super) half_closed: bool,
+    requests: u64,
+    born_ms: u64,
+    /// What was received beyond the last request.
+    inbox: Option<Buf>,
+}
+
+/// A request whose head is complete: the buffer begins with it.
+pub(super) struct Request {
+    pub(super) buf: Buf,
+    pub(super) head_len: usize,
+    /// Bytes of the buffer that belong to this request.
+    pub(super) consumed: usize,
+    /// Whether its body is known to be complete.
+    pub(super) is_complete: bool,
+    pub(super) began_us: u64,
+}
+
+/// Why there is no next request.
+enum NoRequest {
+    /// The client, or the time between requests, is over: nothing to say.
+    Quiet,
+    /// Something came that is not a request.
+    Refused { error: Error, buf: Option<Buf>, began_us: u64 },
+}
+
+/// How long an idle connection may still bring a request while the core drains: the client may have sent one just now.
+const DRAIN_IDLE_MS: u64 = 1000;
+
+/// What a lingering close waits for, and reads, at most.
+const LINGER_MS: u64 = 2000;
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Serves one client until its connection ends.
+pub async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: usize) {
+    let deadline = core.deadlines.register();
+    poll_fn(|cx| {
+        deadline.wake_with(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    let mut connection = Connection::new(core, stream, peer, listener, deadline);
+    let next = connection.run().await;
+    if next == Next::Linger {
+        connection.linger().await;
+    }
+}
+
+impl Connection {
+    fn new(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: usize, deadline: Deadline) -> Self {
+        let born_ms = core.clock.now_ms();
+        Self { core, stream, peer, listener, deadline, half_closed: false, requests: 0, born_ms, inbox: None }
+    }
+
+    async fn run(&mut self) -> Next {
+        loop {
+            // The scratch space is taken with the first byte and given back with the last: an idle connection has none.
+            if let Err(NoRequest::Quiet) = self.first_byte().await {
+                return Next::Close;
+            }
+            let mut scratch = self.core.take_scratch();
+            let next = match self.head(&mut scratch).await {
+                Ok(request) => {
+                    self.requests += 1;
+                    exchange(self, &mut scratch, request).await
+                }
+                Err(NoRequest::Quiet) => Next::Close,
+                Err(NoRequest::Refused { error, buf, began_us }) => {
+                    refuse_head(self, &mut scratch, error, buf, began_us).await
+                }
+            };
+            self.core.return_scratch(scratch);
+            if next != Next::KeepAlive {
+                return next;
+            }
+        }
+    }
+
+    /// Whether the connection may bring another request after this one.
+    pub(super) fn may_live_on(&self, listener: &Listener) -> bool {
+        let age_max_ms = listener.timeouts.connection_age_ms;
+        !self.core.is_draining()
+            && (listener.requests_per_connection == 0 || self.requests < listener.requests_per_connection)
+            && (age_max_ms == 0 || self.core.clock.now_ms().saturating_sub(self.born_ms) < age_max_ms)
+    }
+
+    /// Keeps what was received beyond a request for the next.
+    pub(super) fn keep(&mut self, rest: Option<Buf>) {
+        if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+            self.inbox = Some(rest);
+        }
+    }
+
+    /// Keeps what of a request's buffer is beyond it.
+    pub(super) fn keep_rest(&mut self, request: Request) {
+        let Request { mut buf, consumed, .. } = request;
+        buf.consume(consumed);
+        self.keep(Some(buf));
+    }
+
+    /// Waits until something of the next request is there.
+    async fn first_byte(&mut self) -> Result<(), NoRequest> {
+        if self.inbox.is_some() {
+            return Ok(());
+        }
+        if self.half_closed {
+            return Err(NoRequest::Quiet);
+        }
+        if !self.stream.rx.is_armed() {
+            let Some(buf) = Buf::take(Size::Small) else { return Err(NoRequest::Quiet) };
+            self.stream.rx.arm(buf);
+        }
+        let core = Rc::clone(&self.core);
+        let keep_alive_ms = core.generation().table.listeners[self.listener].timeouts.keep_alive_ms;
+        self.deadline.set(Timer::Request, keep_alive_ms);
+        let mut was_told = false;
+        let received = poll_fn(|cx| {
+            if let Poll::Ready(received) = self.stream.rx.poll_recv(cx) {
+                return Poll::Ready(Some(received));
+            }
+            if core.is_draining() && !was_told {
+                was_told = true;
+                self.deadline.set(Timer::Request, DRAIN_IDLE_MS);
+            }
+            if self.deadline.has_expired(Timer::Request) {
+                core.figures.borrow_mut().on_timeout(Timeout::KeepAlive);
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await;
+        match received {
+            Some((Ok(count), buf)) if count > 0 => {
+                self.inbox = Some(buf);
+                Ok(())
+            }
+            _ => Err(NoRequest::Quiet),
+        }
+    }
+
+    /// The next request's head, of which something is there.
+    async fn head(&mut self, scratch: &mut Scratch) -> Result<Request, NoRequest> {
+        let core = Rc::clone(&self.core);
+        let began_us = core.clock.read_us();
+        let generation = core.generation();
+        let listener = &generation.table.listeners[self.listener];
+        let mut scanned = 0;
+        let mut has_deadline = false;
+        let Some(mut buf) = self.inbox.take() else { return Err(NoRequest::Quiet) };
+        loop {
+            match parse_request(buf.filled(), &mut scanned, &listener.head, &mut scratch.request) {
+                Ok(Parsed::Complete { head_len }) => {
+                    self.deadline.clear(Timer::Request);
+                    return Ok(Request { buf, head_len, consumed: head_len, is_complete: false, began_us });
+                }
+                Ok(Parsed::Partial) => {}
+                Err(error) => return Err(refused(Error::Head(error), Some(buf), began_us)),
+            }
+            if !has_deadline {
+                // Absolute, from the first byte: sending slowly gains nothing.
+                self.deadline.set(Timer::Request, listener.timeouts.head_ms);
+                has_deadline = true;
+            }
+            let had = buf.len();
+            if self.stream.rx.is_armed() {
+                // Armed before these bytes were looked at, with a buffer of its own.
+                let (count, more) = self.receive(began_us).await?;
+                if count == 0 {
+                    return Err(NoRequest::Quiet);
+                }
+                buf = join(buf, &more).ok_or_else(|| refused(Error::NoBuffer, None, began_us))?;
+                continue;
+            }
+            buf = with_room(buf).map_err(|error| refused(error, None, began_us))?;
+            self.stream.rx.arm(buf);
+            let (count, more) = self.receive(began_us).await?;
+            buf = more;
+            if count == 0 {
+                // A head that never ends is nobody's request.
+                return Err(if had > 0 {
+                    refused(Error::Head(RequestError::RequestLine), Some(buf), began_us)
+                } else {
+                    NoRequest::Quiet
+                });
+            }
+        }
+    }
+
+    async fn receive(&mut self, began_us: u64) -> Result<(usize, Buf), NoRequest> {
+        received(&mut self.stream.rx, &self.deadline, Timer::Request).await.map_err(|wait| match wait {
+            Wait::Timeout | Wait::ExchangeTimeout => refused(Error::HeadTimeout, None, began_us),
+            Wait::Broken => NoRequest::Quiet,
+        })
+    }
+
+    /// Ends the sending side and reads on for a while, so that the client gets what was sent to it: closing with bytes
+    /// unread would reset the connection and could destroy the answer on its way (RFC 9112 §9.6).
+    async fn linger(&mut self) {
+        self.stream.tx.finish();
+        self.deadline.set(Timer::Request, LINGER_MS);
+        let mut read = 0;
+        let mut spare = self.inbox.take();
+        while read < LINGER_BYTES_MAX {
+            if !self.stream.rx.is_armed() {
+                let Some(mut buf) = spare.take().or_else(|| Buf::take(Size::Small)) else { return };
+                buf.reset(0, 0);
+                self.stream.rx.arm(buf);
+            }
+            match received(&mut self.stream.rx, &self.deadline, Timer::Request).await {
+                Ok((count, buf)) if count > 0 => {
+                    read += count;
+                    spare = Some(buf);
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+fn refused(error: Error, buf: Option<Buf>, began_us: u64) -> NoRequest {
+    NoRequest::Refused { error, buf, began_us }
+}
+
+/// Puts what came later behind what was there.
+fn join(mut buf: Buf, more: &Buf) -> Option<Buf> {
+    if buf.push(more.filled()) {
+        return Some(buf);
+    }
+    let mut large = Buf::take(Size::Large)?;
+    (large.push(buf.filled()) && large.push(more.filled())).then_some(large)
+}
+
+/// Tells a client for which there is no room so, and lets it go.
+pub async fn reject(core: Rc<Core>, stream: Stream) {
+    let deadline = core.deadlines.register();
+    poll_fn(|cx| {
+        deadline.wake_with(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    let Some(out) = overloaded(&core) else { return };
+    let peer = SocketAddr::from(([0, 0, 0, 0], 0));
+    let mut connection = Connection::new(core, stream, peer, 0, deadline);
+    connection.deadline.set(Timer::Response, LINGER_MS);
+    if sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response).await.is_ok() {
+        connection.linger().await;
+    }
+}

@@ -1,0 +1,198 @@
+//! What one core owns: its clock, pools, figures, log and the generation in force. Everything here is this thread's
+//! alone; nothing is shared, so nothing is locked.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use super::generation::Generation;
+use crate::{
+    buf,
+    clock::{Clock, Deadlines},
+    config::types::LogFormat,
+    http::{request::RequestHead, response::ResponseHead},
+    route::Captures,
+    table::Table,
+    telemetry::{date::DateCache, figures::Figures, log_queue::LogBatcher},
+    upstream::pool::Pools,
+};
+
+/// What a core is made with.
+pub struct CoreOptions {
+    /// Its number among the workers, from 0.
+    pub worker: usize,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Seed of its random choices.
+    pub seed: u64,
+    /// Where its log lines go, and in which format; none when the log is off.
+    pub log: Option<(LogBatcher, LogFormat)>,
+    /// The first table.
+    pub table: Table,
+}
+
+/// One core's own things.
+pub struct Core {
+    /// Its number among the workers, from 0.
+    pub worker: usize,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its connections' deadlines.
+    pub deadlines: Rc<Deadlines>,
+    /// Its connections to endpoints.
+    pub pools: Pools,
+    /// What it counts.
+    pub figures: RefCell<Figures>,
+    /// Client connections it holds.
+    pub connections: Cell<usize>,
+    /// Exchanges under way.
+    pub exchanges: Cell<usize>,
+    pub(super) rng: RefCell<fastrand::Rng>,
+    pub(super) log: RefCell<Option<Log>>,
+    generation: RefCell<Rc<Generation>>,
+    is_draining: Cell<bool>,
+    scratch: RefCell<Vec<Box<Scratch>>>,
+}
+
+/// An exchange under way.
+pub(super) struct UnderWay(Rc<Core>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.exchanges.set(self.0.exchanges.get() - 1);
+    }
+}
+
+/// The access log of a core.
+pub(super) struct Log {
+    pub(super) batcher: LogBatcher,
+    pub(super) dates: DateCache,
+    pub(super) format: LogFormat,
+}
+
+/// What an exchange needs and the next one can use again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) request: RequestHead,
+    pub(super) response: ResponseHead,
+    pub(super) captures: Captures,
+    /// The canonical path, when the request's is not canonical itself.
+    pub(super) path: Vec<u8>,
+    /// The rewritten path, and whatever else is rendered.
+    pub(super) text: Vec<u8>,
+    pub(super) lines: Vec<u8>,
+}
+
+/// How many idle scratch spaces a core keeps.
+const SCRATCH_MAX: usize = 1024;
+
+impl Core {
+    /// A core that serves the given table.
+    pub fn new(options: CoreOptions) -> Rc<Self> {
+        let CoreOptions { worker, workers, seed, log, table } = options;
+        let pools = Pools::default();
+        let figures = Figures::new(table.routes.len(), table.endpoints);
+        let generation = Generation::new(0, table, &pools, worker, workers);
+        Rc::new(Self {
+            worker,
+            workers,
+            clock: Clock::new(),
+            deadlines: Rc::default(),
+            pools,
+            figures: RefCell::new(figures),
+            connections: Cell::new(0),
+            exchanges: Cell::new(0),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            log: RefCell::new(log.map(|(batcher, format)| Log {
+                batcher,
+                dates: DateCache::default(),
+                format,
+            })),
+            generation: RefCell::new(Rc::new(generation)),
+            is_draining: Cell::new(false),
+            scratch: RefCell::default(),
+        })
+    }
+
+    /// The generation in force.
+    #[inline]
+    pub fn generation(&self) -> Rc<Generation> {
+        Rc::clone(&self.generation.borrow())
+    }
+
+    /// Whether no further requests are wanted.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// Counts an exchange as long as the guard lives.
+    pub(super) fn begin_exchange(self: &Rc<Self>) -> UnderWay {
+        self.exchanges.set(self.exchanges.get() + 1);
+        UnderWay(Rc::clone(self))
+    }
+
+    /// Asks every connection to end after its exchange under way.
+    pub fn drain(&self) {
+        self.is_draining.set(true);
+        self.pools.close_idle();
+        self.deadlines.wake_all();
+    }
+
+    /// The work of a tick: clock, deadlines; and now and then pools, log and buffers.
+    pub fn tick(&self, number: u64) {
+        self.clock.tick();
+        self.deadlines.sweep(self.clock.now_ms());
+        if number.is_multiple_of(TICKS_PER_FLUSH) {
+            if let Some(log) = self.log.borrow_mut().as_mut() {
+                log.batcher.flush();
+            }
+            self.pools.sweep(self.clock.now_ms());
+        }
+        if number.is_multiple_of(TICKS_PER_TRIM) {
+            buf::trim();
+        }
+    }
+
+    /// Hands over the log lines that are still here.
+    pub fn flush_log(&self) {
+        if let Some(log) = self.log.borrow_mut().as_mut() {
+            log.batcher.flush();
+        }
+    }
+
+    /// A copy of the core's figures, its gauges read now.
+    pub fn figures(&self) -> Figures {
+        let mut figures = self.figures.borrow().clone();
+        let pool = buf::figures();
+        let (open, _) = self.pools.counts();
+        figures.counters.connections_active = self.connections.get() as u64;
+        figures.counters.exchanges_active = self.exchanges.get() as u64;
+        figures.counters.upstream_connections_active = open as u64;
+        figures.counters.buffers_active = pool.units_in_use as u64;
+        figures.counters.buffers_exhausted = pool.exhausted;
+        if let Some(log) = self.log.borrow().as_ref() {
+            figures.counters.log_dropped = log.batcher.dropped();
+        }
+        figures
+    }
+
+    pub(super) fn take_scratch(&self) -> Box<Scratch> {
+        self.scratch.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn return_scratch(&self, scratch: Box<Scratch>) {
+        let mut idle = self.scratch.borrow_mut();
+        if idle.len() < SCRATCH_MAX {
+            idle.push(scratch);
+        }
+    }
+}
+
+/// Log batches go out, and dead connections are looked for, every fifth tick (100 ms).
+const TICKS_PER_FLUSH: u64 = 5;
+/// Unneeded buffers are freed every 500th tick (10 s).
+const TICKS_PER_TRIM: u64 = 500;

@@ -1,0 +1,118 @@
+//! Why an exchange did not end as it should: one enum, whoever is to blame. What each costs the client stands in
+//! [`super::reply`].
+
+use super::relay::Wait;
+use crate::http::{body::BodyError, path::PathError, request::RequestError, response::ResponseError};
+
+/// Why an exchange failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    // The client's doing, or its going.
+    /// The request's head is refused.
+    Head(RequestError),
+    /// The head was not complete in time.
+    HeadTimeout,
+    /// The path has no one meaning.
+    Path(PathError),
+    /// CONNECT or TRACE where it is not allowed.
+    MethodNotAllowed,
+    /// The target's scheme is not served here.
+    Misdirected,
+    /// No route matches.
+    NoRoute,
+    /// The body is larger than allowed.
+    BodyTooLarge,
+    /// The body's framing is broken.
+    BodyMalformed,
+    /// The client closed before its body's end.
+    BodyTruncated,
+    /// Nothing of the body came for too long.
+    BodyTimeout,
+    /// The connection is broken.
+    ClientGone,
+    /// The client takes nothing of its response.
+    WriteStall,
+
+    // The gateway's limits.
+    /// The core's buffers are all in use.
+    NoBuffer,
+    /// Edits made a head larger than its buffer.
+    HeadOverflow,
+    /// The rewritten path is not a path.
+    Rewrite,
+
+    // The upstream's doing.
+    /// Every endpoint was tried, or there is none with a weight.
+    NoEndpoint,
+    /// As many requests wait for the endpoint as may.
+    QueueFull,
+    /// No connection came free in time.
+    QueueTimeout,
+    /// No endpoint could be connected to.
+    Connect,
+    /// No endpoint accepted in time.
+    ConnectTimeout,
+    /// The connection ended before a response.
+    UpstreamClosed,
+    /// The endpoint takes nothing of the request.
+    UpstreamStall,
+    /// No response began in time.
+    FirstByteTimeout,
+    /// The response's head is refused.
+    ResponseHead(ResponseError),
+    /// The connection ended amid the response's head.
+    ResponseTruncated,
+    /// The endpoint switched protocols unasked, or sent too many interim responses.
+    ResponseUnexpected,
+    /// The response stopped for too long.
+    ResponseIdle,
+    /// The response's body is broken or cut short.
+    ResponseBody,
+    /// The whole exchange took too long.
+    ExchangeTimeout,
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(super::reply::reply(*self).reason.detail())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    /// A failure of a request's body.
+    pub(super) fn of_request_body(error: BodyError) -> Self {
+        match error {
+            BodyError::Chunked(_) => Self::BodyMalformed,
+            BodyError::TooLarge => Self::BodyTooLarge,
+            BodyError::Truncated => Self::BodyTruncated,
+        }
+    }
+
+    /// A failure to send to the client.
+    pub(super) fn of_client(wait: Wait) -> Self {
+        match wait {
+            Wait::Timeout => Self::WriteStall,
+            Wait::ExchangeTimeout => Self::ExchangeTimeout,
+            Wait::Broken => Self::ClientGone,
+        }
+    }
+
+    /// Whether the endpoint is to blame, so that it counts against its health.
+    pub(super) fn is_endpoints(self) -> bool {
+        matches!(
+            self,
+            Self::Connect
+                | Self::ConnectTimeout
+                | Self::UpstreamClosed
+                | Self::UpstreamStall
+                | Self::FirstByteTimeout
+                | Self::ResponseHead(_)
+                | Self::ResponseTruncated
+                | Self::ResponseUnexpected
+                | Self::ResponseIdle
+                | Self::ResponseBody
+        )
+    }
+}

@@ -1,0 +1,541 @@
+//! One request and its response: the table of contents of a request's life. Every branch of it is visible in
+//! [`serve_request`] and [`relay`]; the helpers only do.
+//!
+//! head → canonical path → route → policies → endpoint → connection → request ⇄ response → release → log line
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use super::{
+    attempt::{Failure, attempt},
+    connection::{Connection, Request},
+    core::{Core, Scratch},
+    error::Error,
+    facts::Facts,
+    generation::{ClusterState, EndpointState, Generation},
+    heads,
+    record::Record,
+    relay::{Wait, overdue, sent},
+    reply,
+};
+use crate::{
+    buf::{Buf, Size},
+    clock::{Deadline, Timer},
+    http::{
+        body::BodyReader,
+        field::FieldName,
+        method::Method,
+        path::{Canonical, canonicalize},
+        request::TargetForm,
+        response::ResponseHead,
+        version::Version,
+    },
+    net::connect,
+    policy::{forwarded, request_id},
+    route::Captures,
+    table::{Action, Cluster, Listener, Route},
+    upstream::{
+        health::Mode,
+        pool::{Acquired, Lease},
+    },
+};
+
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It may bring another request.
+    KeepAlive,
+    /// It is closed.
+    Close,
+    /// It is closed once the client has read what was sent: there may be unread bytes of it.
+    Linger,
+}
+
+/// Endpoints one request is offered to, at most.
+const TRIES_MAX: usize = 5;
+
+/// One exchange's surroundings.
+pub(super) struct Exchange<'x> {
+    pub(super) core: &'x Core,
+    pub(super) generation: &'x Generation,
+    pub(super) listener: &'x Listener,
+    pub(super) connection: &'x mut Connection,
+    pub(super) record: &'x mut Record,
+    /// Whether the client would have the connection live on, and the gateway too.
+    pub(super) keep_alive: bool,
+    pub(super) version: Version,
+}
+
+/// What is asked, and by which route it goes.
+pub(super) struct Asked<'a> {
+    pub(super) facts: Facts<'a>,
+    pub(super) route: &'a Route,
+    pub(super) captures: &'a Captures,
+    /// What of the body came with the head, decoded.
+    pub(super) payload: &'a [u8],
+    /// What came behind the request: the next one, or an upgraded connection's first bytes.
+    pub(super) rest: &'a [u8],
+    pub(super) body: BodyReader,
+    /// Scratch space.
+    pub(super) text: &'a mut Vec<u8>,
+    /// Scratch space.
+    pub(super) lines: &'a mut Vec<u8>,
+}
+
+/// Serves one request whose head is complete, and writes down what came of it.
+pub(super) async fn exchange(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    mut request: Request,
+) -> Next {
+    let core = Rc::clone(&connection.core);
+    let _under_way = core.begin_exchange();
+    let generation = core.generation();
+    let listener = &generation.table.listeners[connection.listener];
+    let mut record = Record::begin(request.began_us, connection.peer);
+    record.is_understood = true;
+
+    let keep_alive = scratch.request.keep_alive && connection.may_live_on(listener);
+    let mut exchange = Exchange {
+        core: &core,
+        generation: &generation,
+        listener,
+        connection,
+        record: &mut record,
+        keep_alive,
+        version: scratch.request.version,
+    };
+    let next = match serve_request(&mut exchange, scratch, &mut request).await {
+        Ok(next) => next,
+        Err(error) => {
+            record.on_error(error);
+            let keep_alive = keep_alive && request.is_complete;
+            refuse(connection, &generation, scratch, &mut record, error, keep_alive).await
+        }
+    };
+    for timer in [Timer::Request, Timer::Response, Timer::Exchange] {
+        connection.deadline.clear(timer);
+    }
+    record.finish(&core, &generation.table, scratch, request.buf.filled(), connection.peer);
+    connection.keep_rest(request);
+    next
+}
+
+/// The straight line.
+async fn serve_request(
+    x: &mut Exchange<'_>,
+    scratch: &mut Scratch,
+    request: &mut Request,
+) -> Result<Next, Error> {
+    let Scratch { request: head, response, captures, path, text, lines } = scratch;
+    // What came of the body with the head, decoded where it lies; what follows it is the next request's.
+    let mut body = BodyReader::request(head.body, u64::MAX);
+    let (bytes, tail) = request.buf.filled_mut().split_at_mut(request.head_len);
+    let taken = body.take(tail).map_err(Error::of_request_body)?;
+    request.consumed = request.head_len + taken.consumed;
+    request.is_complete = body.is_done();
+    x.record.received = request.consumed as u64;
+    let (bytes, tail) = (&*bytes, &*tail);
+
+    let as_sent = head.path.bytes(bytes);
+    let canonical = match head.target {
+        TargetForm::Origin | TargetForm::Absolute => {
+            canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
+        }
+        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+    };
+    x.record.is_canonical = canonical == Canonical::AsIs;
+    let mut facts = Facts {
+        bytes,
+        head,
+        path: match canonical {
+            Canonical::Written => path,
+            Canonical::AsIs if as_sent.is_empty() => b"/",
+            Canonical::AsIs => as_sent,
+        },
+        peer: x.connection.peer,
+        client: x.connection.peer.ip(),
+        is_trusted: false,
+        id: &[],
+    };
+    x.identify(&mut facts);
+    let id = x.record.id;
+    facts.id = id.as_bytes();
+
+    if facts.is_misdirected() {
+        return Err(Error::Misdirected);
+    }
+    match head.method {
+        Method::Trace if !x.listener.allow_trace => return Err(Error::MethodNotAllowed),
+        Method::Connect if !x.listener.allow_connect => return Err(Error::MethodNotAllowed),
+        _ => {}
+    }
+
+    let found = x.listener.router.find(&facts, captures).ok_or(Error::NoRoute)?;
+    let route_id = x.listener.route_ids[found as usize] as usize;
+    let route = &x.generation.table.routes[route_id];
+    x.record.route = Some(route_id);
+    x.connection.deadline.set(Timer::Exchange, route.timeout_ms);
+    body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
+
+    let payload = &tail[..taken.payload];
+    let rest = &tail[taken.consumed..];
+    let mut asked = Asked { facts, route, captures, payload, rest, body, text, lines };
+    let next = match &route.action {
+        Action::Redirect { .. } | Action::Respond { .. } => answer(x, &mut asked).await,
+        Action::Cluster(cluster) => relay(x, &mut asked, response, *cluster).await,
+        Action::Split(split) => {
+            let share = x.generation.splits[*split].borrow_mut().pick().ok_or(Error::NoEndpoint)?;
+            relay(x, &mut asked, response, x.generation.table.splits[*split].clusters[share]).await
+        }
+    };
+    request.is_complete = asked.body.is_done();
+    next
+}
+
+/// Offers the request to endpoints until one answers.
+async fn relay(
+    x: &mut Exchange<'_>,
+    asked: &mut Asked<'_>,
+    response: &mut ResponseHead,
+    cluster_id: usize,
+) -> Result<Next, Error> {
+    let generation = x.generation;
+    let (cluster, state) = (&generation.table.clusters[cluster_id], &generation.clusters[cluster_id]);
+    x.record.cluster = Some(cluster_id);
+    let mut tried = Tried::default();
+    let mut error = Error::NoEndpoint;
+    // The endpoint to try once more, on a fresh connection.
+    let mut again = None;
+    loop {
+        let is_second = again.is_some();
+        let at = match again.take() {
+            Some(same) => same,
+            None => x.pick(cluster, state, &asked.facts, &tried).ok_or(error)?,
+        };
+        let target = Target { cluster, state, at };
+        let _load = Load::on(target.endpoint());
+        x.record.on_try(x.core, at, target.number());
+
+        let (lease, was_idle) = match acquire(x, target, is_second).await {
+            Ok(acquired) => acquired,
+            Err(failed @ (Error::Connect | Error::ConnectTimeout)) => {
+                // Nothing was sent: the next endpoint may have it, whatever the method.
+                x.on_endpoint_failure(target, true);
+                error = failed;
+                if !tried.add(at) {
+                    return Err(error);
+                }
+                continue;
+            }
+            Err(failed) => return Err(failed),
+        };
+        x.record.on_connection(x.core, was_idle);
+
+        match attempt(x, asked, response, target, lease, was_idle).await {
+            Ok(next) => return Ok(next),
+            Err(Failure { is_repeatable: true, .. }) if !is_second => {
+                x.core.figures.borrow_mut().counters.retries += 1;
+                again = Some(at);
+            }
+            Err(Failure { error, .. }) => {
+                if error.is_endpoints() {
+                    x.on_endpoint_failure(target, false);
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// A connection to the endpoint: one that was idle (`true`), or a new one.
+async fn acquire(x: &mut Exchange<'_>, target: Target<'_>, fresh_only: bool) -> Result<(Lease, bool), Error> {
+    let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
+    let (core, deadline) = (x.core, &x.connection.deadline);
+    let now_ms = core.clock.now_ms();
+    let acquired = poll_fn(|cx| {
+        Poll::Ready(if fresh_only {
+            pool.acquire_fresh(policy, cx)
+        } else {
+            pool.acquire(policy, now_ms, cx)
+        })
+    })
+    .await;
+    if let Acquired::Reused(lease) = acquired {
+        core.figures.borrow_mut().counters.pool_hits += 1;
+        return Ok((lease, true));
+    }
+    x.record.on_wait(core);
+    let (mut lease, was_idle) = match acquired {
+        Acquired::Reused(lease) => (lease, true),
+        Acquired::Fresh(lease) => (lease, false),
+        Acquired::QueueFull => return Err(Error::QueueFull),
+        Acquired::Wait(mut waiting) => {
+            core.figures.borrow_mut().counters.pool_waits += 1;
+            deadline.set(Timer::Response, policy.queue_timeout_ms);
+            in_time(deadline, Error::QueueTimeout, |cx| waiting.poll(cx)).await?
+        }
+    };
+    if was_idle {
+        core.figures.borrow_mut().counters.pool_hits += 1;
+        return Ok((lease, true));
+    }
+    core.figures.borrow_mut().counters.pool_misses += 1;
+    deadline.set(Timer::Response, target.cluster.connect_ms);
+    let mut connecting = pin!(connect(pool.address));
+    let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await?;
+    deadline.clear(Timer::Response);
+    lease.connected(connected.map_err(|_| Error::Connect)?, core.clock.now_ms());
+    Ok((lease, false))
+}
+
+/// Waits for `poll` until the response's timer runs out, which is `late`, or the exchange's.
+async fn in_time<T>(
+    deadline: &Deadline,
+    late: Error,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Error> {
+    poll_fn(|cx| match poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Ok(value)),
+        Poll::Pending => overdue(deadline, Timer::Response),
+    })
+    .await
+    .map_err(|wait| if wait == Wait::ExchangeTimeout { Error::ExchangeTimeout } else { late })
+}
+
+/// Where a try goes.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'t> {
+    pub(super) cluster: &'t Cluster,
+    pub(super) state: &'t ClusterState,
+    /// The endpoint's place in the cluster.
+    pub(super) at: usize,
+}
+
+impl Target<'_> {
+    /// The endpoint's number among all.
+    pub(super) fn number(&self) -> usize {
+        self.cluster.first_endpoint + self.at
+    }
+
+    pub(super) fn endpoint(&self) -> &EndpointState {
+        &self.state.endpoints[self.at]
+    }
+}
+
+/// Endpoints that failed this request.
+#[derive(Default)]
+struct Tried {
+    places: [usize; TRIES_MAX],
+    count: usize,
+}
+
+impl Tried {
+    /// Notes one; `false` when there have been enough.
+    fn add(&mut self, at: usize) -> bool {
+        self.places[self.count] = at;
+        self.count += 1;
+        self.count < TRIES_MAX
+    }
+
+    fn has(&self, at: usize) -> bool {
+        self.places[..self.count].contains(&at)
+    }
+}
+
+/// One exchange under way at an endpoint.
+struct Load<'e>(&'e EndpointState);
+
+impl<'e> Load<'e> {
+    fn on(endpoint: &'e EndpointState) -> Self {
+        endpoint.load.set(endpoint.load.get() + 1);
+        Self(endpoint)
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        self.0.load.set(self.0.load.get() - 1);
+    }
+}
+
+impl Exchange<'_> {
+    /// Who asks, and by which id.
+    fn identify(&mut self, facts: &mut Facts<'_>) {
+        facts.is_trusted = forwarded::is_trusted(facts.client, &self.listener.trusted);
+        if facts.is_trusted {
+            let claimed = facts.values(FieldName::XForwardedFor);
+            facts.client = forwarded::client_ip(facts.peer.ip(), claimed, &self.listener.trusted);
+        }
+        let claimed = if facts.is_trusted { facts.values(FieldName::XRequestId).next() } else { None };
+        match claimed.filter(|id| request_id::is_acceptable(id)) {
+            Some(id) => self.record.id.adopt(id),
+            None => {
+                let unix_ms = self.core.clock.unix_us(self.record.began_us) / 1000;
+                self.record.id.make(unix_ms, &mut self.core.rng.borrow_mut());
+            }
+        }
+        self.record.client = facts.client;
+    }
+
+    /// The endpoint to try: the one a cookie names, else the balancer's choice, of those not tried yet.
+    fn pick(
+        &self,
+        cluster: &Cluster,
+        state: &ClusterState,
+        facts: &Facts<'_>,
+        tried: &Tried,
+    ) -> Option<usize> {
+        let now_ms = self.core.clock.now_ms();
+        let health = state.health.borrow();
+        let panics = health.mode(now_ms) == Mode::Panic;
+        let usable = |at: usize| !tried.has(at) && (panics || health.is_usable(at, now_ms));
+        if panics {
+            self.core.figures.borrow_mut().counters.panic_mode_picks += 1;
+        }
+        if let Some(at) = facts.sticky_endpoint(cluster).filter(|at| usable(*at)) {
+            return Some(at);
+        }
+        let load = |at: usize| state.endpoints[at].load.get();
+        let mut balancer = state.balancer.borrow_mut();
+        let picked = balancer.pick(facts.hash(&cluster.hash_on), usable, load);
+        // Ejected endpoints are better than none at all.
+        picked.or_else(|| balancer.pick(facts.hash(&cluster.hash_on), |at| !tried.has(at), load))
+    }
+
+    pub(super) fn on_endpoint_failure(&self, target: Target<'_>, was_connecting: bool) {
+        let ejected = target.state.health.borrow_mut().on_failure(target.at, self.core.clock.now_ms());
+        let mut figures = self.core.figures.borrow_mut();
+        figures.counters.connect_failures += u64::from(was_connecting);
+        figures.counters.ejections += u64::from(ejected.is_some());
+        if let Some(endpoint) = figures.endpoints.get_mut(target.number()) {
+            endpoint.connect_failures += u64::from(was_connecting);
+            endpoint.failures += u64::from(!was_connecting);
+        }
+    }
+
+    /// A gateway's error from an endpoint means that it cannot do its work now.
+    pub(super) fn on_endpoint_response(&self, target: Target<'_>, status: u16) {
+        if matches!(status, 502..=504) {
+            self.on_endpoint_failure(target, false);
+        } else {
+            target.state.health.borrow_mut().on_success(target.at, self.core.clock.now_ms());
+        }
+    }
+}
+
+/// Answers from the configuration.
+async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Error> {
+    let Asked { facts, route, captures, body, text, lines, .. } = asked;
+    let variables = facts.variables(route, captures);
+    let (status, content_type) = match &route.action {
+        Action::Redirect { status, to } => {
+            lines.clear();
+            text.clear();
+            to.render(&variables, text).map_err(|_| Error::HeadOverflow)?;
+            lines.extend_from_slice(b"Location: ");
+            lines.extend_from_slice(text);
+            lines.extend_from_slice(b"\r\n");
+            text.clear();
+            (*status, None)
+        }
+        Action::Respond { status, body, content_type } => {
+            lines.clear();
+            text.clear();
+            body.render(&variables, text).map_err(|_| Error::HeadOverflow)?;
+            (*status, Some(content_type.as_bytes()))
+        }
+        Action::Cluster(_) | Action::Split(_) => return Err(Error::NoEndpoint),
+    };
+    route.response_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
+    let keep_alive = x.keep_alive && body.is_done();
+    let mut out = heads::buffer_for(text.len() + lines.len())?;
+    heads::own(
+        &mut out,
+        &heads::OwnParts {
+            status,
+            content_type,
+            lines,
+            body: text,
+            is_head: facts.head.method == Method::Head,
+            keep_alive,
+            version: x.version,
+            date: x.core.clock.date(),
+        },
+    )?;
+    x.record.on_answer(status);
+    x.record.sent += out.len() as u64;
+    let Connection { stream, deadline, .. } = &mut *x.connection;
+    deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
+    sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+    Ok(match (body.is_done(), keep_alive) {
+        (false, _) => Next::Linger,
+        (true, true) => Next::KeepAlive,
+        (true, false) => Next::Close,
+    })
+}
+
+/// Tells the client what is wrong, if it can still be told.
+async fn refuse(
+    connection: &mut Connection,
+    generation: &Generation,
+    scratch: &mut Scratch,
+    record: &mut Record,
+    error: Error,
+    keep_alive: bool,
+) -> Next {
+    let core = Rc::clone(&connection.core);
+    let table = &generation.table;
+    // What is broken off in the midst of a response must not look complete; who has gone is told nothing.
+    if record.is_answered || error == Error::ClientGone {
+        return Next::Close;
+    }
+    let reply = reply::reply(error);
+    let head = &scratch.request;
+    let asker = reply::Asker {
+        id: record.id.as_bytes(),
+        name: &table.forwarding.via,
+        is_head: record.is_understood && head.method == Method::Head,
+        keep_alive,
+        version: if record.is_understood { head.version } else { Version::Http11 },
+        date: core.clock.date(),
+    };
+    let Some(mut out) = Buf::take(Size::Small) else { return Next::Close };
+    if reply::write(&mut out, reply, &asker, &mut scratch.lines, &mut scratch.text).is_err() {
+        return Next::Close;
+    }
+    record.on_answer(reply.status);
+    record.sent += out.len() as u64;
+    connection.deadline.clear(Timer::Exchange);
+    connection.deadline.set(Timer::Response, table.listeners[connection.listener].timeouts.write_stall_ms);
+    match sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response).await {
+        Ok(_) if keep_alive => Next::KeepAlive,
+        Ok(_) => Next::Linger,
+        Err(_) => Next::Close,
+    }
+}
+
+/// Answers what is not a request, and writes it down.
+pub(super) async fn refuse_head(
+    connection: &mut Connection,
+    scratch: &mut Scratch,
+    error: Error,
+    buf: Option<Buf>,
+    began_us: u64,
+) -> Next {
+    let core = Rc::clone(&connection.core);
+    let generation = core.generation();
+    let mut record = Record::begin(began_us, connection.peer);
+    record.id.make(core.clock.unix_us(began_us) / 1000, &mut core.rng.borrow_mut());
+    record.received = buf.as_ref().map_or(0, Buf::len) as u64;
+    record.on_error(error);
+    let next = refuse(connection, &generation, scratch, &mut record, error, false).await;
+    record.finish(&core, &generation.table, scratch, &[], connection.peer);
+    connection.deadline.clear(Timer::Request);
+    connection.deadline.clear(Timer::Response);
+    next
+}

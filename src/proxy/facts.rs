@@ -1,0 +1,198 @@
+//! What is known of a request, in one place: for the router to match, for texts to be filled in, for keys to be hashed,
+//! for the log. It borrows everything and decides nothing.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{
+    http::{
+        field::FieldName,
+        request::{RequestHead, TargetForm},
+    },
+    policy::{
+        cookie,
+        template::{Value, Variable, Variables},
+    },
+    route::{Captures, RequestView},
+    table::{Cluster, HashOn, Route},
+    telemetry::text::{append_decimal, append_ip},
+    upstream::balance::stable_hash,
+};
+
+/// A request as parsed.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'f> {
+    /// The bytes that the head's extents are about.
+    pub(super) bytes: &'f [u8],
+    pub(super) head: &'f RequestHead,
+    /// The canonical path; `/` when the target has none.
+    pub(super) path: &'f [u8],
+    /// Who is at the other end of the connection.
+    pub(super) peer: SocketAddr,
+    /// Whose request it is: the peer, or whom a trusted peer names.
+    pub(super) client: IpAddr,
+    /// Whether the peer's forwarding fields are believed.
+    pub(super) is_trusted: bool,
+    /// `X-Request-Id`.
+    pub(super) id: &'f [u8],
+}
+
+impl<'f> Facts<'f> {
+    pub(super) fn method(&self) -> &'f [u8] {
+        self.head.method_at.bytes(self.bytes)
+    }
+
+    pub(super) fn host(&self) -> &'f [u8] {
+        self.head.host.bytes(self.bytes)
+    }
+
+    pub(super) fn authority(&self) -> &'f [u8] {
+        self.head.authority.bytes(self.bytes)
+    }
+
+    pub(super) fn query(&self) -> Option<&'f [u8]> {
+        self.head.query.map(|query| query.bytes(self.bytes))
+    }
+
+    /// The values of a known field.
+    pub(super) fn values(&self, name: FieldName) -> impl DoubleEndedIterator<Item = &'f [u8]> {
+        let bytes = self.bytes;
+        self.head
+            .fields
+            .iter()
+            .filter(move |field| field.name == name)
+            .map(move |field| field.value_at.bytes(bytes))
+    }
+
+    /// The first value of any field.
+    pub(super) fn value_of(&self, name: &[u8]) -> Option<&'f [u8]> {
+        self.head.fields.find_by_name(self.bytes, name).map(|field| field.value_at.bytes(self.bytes))
+    }
+
+    /// The value of a cookie.
+    pub(super) fn cookie(&self, name: &[u8]) -> Option<&'f [u8]> {
+        self.values(FieldName::Cookie).find_map(|cookies| cookie::find(cookies, name))
+    }
+
+    /// The raw value of a query parameter.
+    pub(super) fn query_value(&self, name: &[u8]) -> Option<&'f [u8]> {
+        self.query()?.split(|byte| *byte == b'&').find_map(|pair| {
+            let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+            (&pair[..at] == name).then(|| pair.get(at + 1..).unwrap_or_default())
+        })
+    }
+
+    /// The hash that consistent balancing goes by; the client's when the named value is missing.
+    pub(super) fn hash(&self, on: &HashOn) -> u64 {
+        let value = match on {
+            HashOn::Nothing => return 0,
+            HashOn::ClientIp => None,
+            HashOn::Path => Some(self.path),
+            HashOn::Header(name) => self.value_of(name.as_bytes()),
+            HashOn::Cookie(name) => self.cookie(name.as_bytes()),
+            HashOn::Query(name) => self.query_value(name.as_bytes()),
+        };
+        match (value, self.client) {
+            (Some(value), _) => stable_hash(value),
+            (None, IpAddr::V4(ip)) => stable_hash(&ip.octets()),
+            (None, IpAddr::V6(ip)) => stable_hash(&ip.octets()),
+        }
+    }
+
+    /// Whether an absolute target names a scheme that is not this connection's.
+    pub(super) fn is_misdirected(&self) -> bool {
+        self.head.target == TargetForm::Absolute
+            && self.bytes[..self.head.authority.start as usize]
+                .last_chunk::<8>()
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://"))
+    }
+}
+
+impl<'f> Facts<'f> {
+    /// The endpoint that the request's sticky cookie names, if it is still there.
+    pub(super) fn sticky_endpoint(&self, cluster: &Cluster) -> Option<usize> {
+        let sticky = cluster.sticky.as_ref()?;
+        let id = self.values(FieldName::Cookie).find_map(|cookies| sticky.identity(cookies))?;
+        cluster.endpoints.iter().position(|endpoint| endpoint.id == id && endpoint.weight > 0)
+    }
+
+    /// The request as texts see it.
+    pub(super) fn variables(&self, route: &'f Route, captures: &'f Captures) -> RouteFacts<'f> {
+        RouteFacts { facts: *self, route, captures }
+    }
+}
+
+impl RequestView for Facts<'_> {
+    #[inline]
+    fn method(&self) -> &[u8] {
+        Facts::method(self)
+    }
+
+    #[inline]
+    fn host(&self) -> &[u8] {
+        Facts::host(self)
+    }
+
+    #[inline]
+    fn path(&self) -> &[u8] {
+        self.path
+    }
+
+    #[inline]
+    fn query(&self) -> Option<&[u8]> {
+        Facts::query(self)
+    }
+
+    fn header(&self, name: &str, mut test: impl FnMut(&[u8]) -> bool) -> bool {
+        self.head.fields.iter().any(|field| {
+            field.name_at.bytes(self.bytes).eq_ignore_ascii_case(name.as_bytes())
+                && test(field.value_at.bytes(self.bytes))
+        })
+    }
+}
+
+/// A request whose route is found, as texts see it.
+pub(super) struct RouteFacts<'f> {
+    facts: Facts<'f>,
+    route: &'f Route,
+    captures: &'f Captures,
+}
+
+impl Variables for RouteFacts<'_> {
+    fn write(&self, variable: &Variable, value: &mut Value<'_>) {
+        let facts = &self.facts;
+        match variable {
+            Variable::ClientIp => {
+                let mut text = Vec::new();
+                append_ip(facts.client, &mut text);
+                value.put(&text);
+            }
+            Variable::ClientPort => {
+                let mut text = Vec::new();
+                append_decimal(u64::from(facts.peer.port()), &mut text);
+                value.put(&text);
+            }
+            Variable::Host => value.put(facts.authority()),
+            Variable::Path => value.put(facts.path),
+            Variable::Capture(index) => {
+                if let Some(captured) = self.captures.value(*index, facts.path) {
+                    value.put(captured);
+                }
+            }
+            Variable::Query => value.put(facts.query().unwrap_or_default()),
+            Variable::QueryParameter(name) => {
+                if let Some(parameter) = facts.query_value(name.as_bytes()) {
+                    value.put(parameter);
+                }
+            }
+            Variable::Header(name) => {
+                if let Some(field) = facts.value_of(name.as_bytes()) {
+                    value.put(field);
+                }
+            }
+            Variable::RequestId => value.put(facts.id),
+            Variable::Method => value.put(facts.method()),
+            Variable::Scheme => value.put(b"http"),
+            Variable::Route => value.put(self.route.name.as_bytes()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A table and the mutable state that belongs to its slots: balancers, splits, health. They are made and swapped
+//! together, so that no index of one table is ever used in another's state.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use crate::{
+    table::Table,
+    upstream::{
+        balance::{Balancer, Split},
+        health::Health,
+        pool::{Pool, PoolPolicy, Pools, share},
+    },
+};
+
+/// What a core runs by, until the next one.
+pub struct Generation {
+    /// Its number, from 0.
+    pub number: u64,
+    /// The table.
+    pub table: Table,
+    /// The clusters' state, by the table's indices.
+    pub(super) clusters: Vec<ClusterState>,
+    /// The splits' state, by the table's indices.
+    pub(super) splits: Vec<RefCell<Split>>,
+}
+
+/// One cluster's state on one core.
+pub(super) struct ClusterState {
+    pub(super) balancer: RefCell<Balancer>,
+    pub(super) health: RefCell<Health>,
+    pub(super) endpoints: Vec<EndpointState>,
+    /// The limits with this core's share of the host's.
+    pub(super) pool: PoolPolicy,
+}
+
+/// One endpoint's state on one core.
+pub(super) struct EndpointState {
+    pub(super) pool: Rc<Pool>,
+    /// Exchanges under way there.
+    pub(super) load: Cell<u32>,
+}
+
+impl Generation {
+    pub(super) fn new(number: u64, table: Table, pools: &Pools, worker: usize, workers: usize) -> Self {
+        let clusters = table
+            .clusters
+            .iter()
+            .map(|cluster| {
+                let weights: Vec<u32> = cluster.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+                ClusterState {
+                    balancer: RefCell::new(cluster.balancer.for_core(worker as u64)),
+                    health: RefCell::new(Health::new(&weights, cluster.eject.clone())),
+                    endpoints: cluster
+                        .endpoints
+                        .iter()
+                        .map(|endpoint| EndpointState {
+                            pool: pools.of(endpoint.address),
+                            load: Cell::new(0),
+                        })
+                        .collect(),
+                    pool: PoolPolicy {
+                        max_connections: share(cluster.pool.max_connections, worker, workers),
+                        ..cluster.pool.clone()
+                    },
+                }
+            })
+            .collect();
+        let splits = table
+            .splits
+            .iter()
+            .map(|split| RefCell::new(Split::new(&split.weights, worker as u64)))
+            .collect();
+        Self { number, table, clusters, splits }
+    }
+}

@@ -1,0 +1,252 @@
+//! The heads that leave the gateway: what is kept of a received head, what is put in its place, what is added. One
+//! buffer, written once.
+
+use std::cell::Cell;
+
+use super::{error::Error, facts::Facts};
+use crate::{
+    buf::{Buf, SMALL_BYTES, Size},
+    clock::HTTP_DATE_BYTES,
+    http::{
+        body::SendAs,
+        field::{Field, FieldName},
+        framing::BodyLength,
+        request::TargetForm,
+        response::{ResponseBody, ResponseHead},
+        status,
+        version::Version,
+        write::{HeadWriter, Overflow},
+    },
+    policy::{forwarded::Hop, headers::HeaderEdits},
+    table::Forwarding,
+};
+
+impl From<Overflow> for Error {
+    fn from(_: Overflow) -> Self {
+        Self::HeadOverflow
+    }
+}
+
+/// What edits and forwarding fields may add to a head before a large buffer is taken for it.
+const EDITS_ROOM: usize = 2048;
+
+/// An empty buffer for a head, and a body's beginning, of about `len` bytes.
+pub(super) fn buffer_for(len: usize) -> Result<Buf, Error> {
+    let size = if len + EDITS_ROOM <= SMALL_BYTES { Size::Small } else { Size::Large };
+    Buf::take(size).ok_or(Error::NoBuffer)
+}
+
+/// What a request's head is made of.
+pub(super) struct RequestParts<'a> {
+    pub(super) facts: &'a Facts<'a>,
+    /// The path instead of the client's.
+    pub(super) rewritten: Option<&'a [u8]>,
+    /// Whether it comes with its own query, so that the client's is dropped.
+    pub(super) rewrites_query: bool,
+    pub(super) host: &'a [u8],
+    pub(super) edits: &'a HeaderEdits,
+    /// Whole lines to add.
+    pub(super) lines: &'a [u8],
+    pub(super) forwarding: &'a Forwarding,
+}
+
+/// Writes the head that goes upstream.
+pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Error> {
+    let RequestParts { facts, edits, .. } = parts;
+    let head = facts.head;
+    let mut to = HeadWriter::new(out);
+    to.put(facts.method());
+    to.put(b" ");
+    match (head.target, parts.rewritten) {
+        (TargetForm::Asterisk, _) => to.put(b"*"),
+        (TargetForm::Authority, _) => to.put(facts.authority()),
+        (TargetForm::Origin | TargetForm::Absolute, rewritten) => {
+            to.put(rewritten.unwrap_or(facts.path));
+            if let Some(query) = facts.query().filter(|_| !parts.rewrites_query) {
+                to.put(b"?");
+                to.put(query);
+            }
+        }
+    }
+    to.put(b" HTTP/1.1\r\nHost: ");
+    to.put(parts.host);
+    to.put(b"\r\n");
+    let keeps_forwarding = facts.is_trusted;
+    let forwarding = parts.forwarding;
+    let keeps = |field: &Field| match field.name {
+        FieldName::Host => false,
+        FieldName::XForwardedFor | FieldName::XForwardedProto | FieldName::XForwardedHost => {
+            keeps_forwarding && !forwarding.x_forwarded
+        }
+        FieldName::Forwarded => keeps_forwarding && !forwarding.forwarded,
+        FieldName::XRequestId => keeps_forwarding && !forwarding.request_id,
+        _ => !field.hop && (edits.is_empty() || !edits.removes(field.name_at.bytes(facts.bytes))),
+    };
+    to.fields(facts.bytes, &head.fields, keeps);
+    to.put(parts.lines);
+    if head.body == BodyLength::Chunked {
+        to.put(b"Transfer-Encoding: chunked\r\n");
+    }
+    if let Some(upgrade) = head.upgrade {
+        to.put(b"Connection: upgrade\r\n");
+        to.field(b"Upgrade", upgrade.bytes(facts.bytes));
+    }
+    via(&mut to, forwarding, head.version);
+    Ok(to.finish()?)
+}
+
+fn via(to: &mut HeadWriter<'_>, forwarding: &Forwarding, received: Version) {
+    if !forwarding.via.is_empty() {
+        to.put(if received == Version::Http11 { b"Via: 1.1 " } else { b"Via: 1.0 " });
+        to.put(&forwarding.via);
+        to.put(b"\r\n");
+    }
+}
+
+/// Appends the lines that tell the upstream who asked.
+pub(super) fn forwarding_lines(facts: &Facts<'_>, forwarding: &Forwarding, lines: &mut Vec<u8>) {
+    let hop =
+        Hop { peer: facts.peer.ip(), host: facts.authority(), scheme: "http", is_trusted: facts.is_trusted };
+    if forwarding.x_forwarded {
+        hop.append_x_forwarded_for(facts.values(FieldName::XForwardedFor), lines);
+        hop.append_x_forwarded_proto(facts.values(FieldName::XForwardedProto), lines);
+        hop.append_x_forwarded_host(facts.values(FieldName::XForwardedHost), lines);
+    }
+    if forwarding.forwarded {
+        hop.append_forwarded(facts.values(FieldName::Forwarded), lines);
+    }
+    if forwarding.request_id {
+        lines.extend_from_slice(b"X-Request-Id: ");
+        lines.extend_from_slice(facts.id);
+        lines.extend_from_slice(b"\r\n");
+    }
+}
+
+/// How a response's body is sent to a client: in chunks where its end cannot be told otherwise and the client
+/// understands them.
+pub(super) fn send_as(framing: ResponseBody, client: Version) -> SendAs {
+    match (framing, client) {
+        (ResponseBody::Chunked | ResponseBody::UntilClose, Version::Http11) => SendAs::Chunked,
+        _ => SendAs::Plain,
+    }
+}
+
+/// What a relayed response's head is made of.
+pub(super) struct ResponseParts<'a> {
+    pub(super) response: &'a ResponseHead,
+    /// The bytes of the received head.
+    pub(super) head: &'a [u8],
+    pub(super) send_as: SendAs,
+    pub(super) keep_alive: bool,
+    /// The client's version.
+    pub(super) version: Version,
+    pub(super) is_tunnel: bool,
+    pub(super) edits: &'a HeaderEdits,
+    /// Whole lines to add.
+    pub(super) lines: &'a [u8],
+    pub(super) forwarding: &'a Forwarding,
+    pub(super) date: [u8; HTTP_DATE_BYTES],
+}
+
+/// Writes the head of a relayed response.
+pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), Error> {
+    let ResponseParts { response, head, edits, .. } = parts;
+    let mut to = HeadWriter::new(out);
+    status_line(&mut to, response.status, Some(response.reason.bytes(head)));
+    // RFC 9110 §8.6: no Content-Length where there can be no content.
+    let drops_length = parts.is_tunnel || response.status == 204;
+    let has_date = Cell::new(false);
+    to.fields(head, &response.fields, |field| {
+        has_date.set(has_date.get() || field.name == FieldName::Date);
+        !field.hop
+            && !(drops_length && field.name == FieldName::ContentLength)
+            && (edits.is_empty() || !edits.removes(field.name_at.bytes(head)))
+    });
+    if !has_date.get() {
+        to.field(b"Date", &parts.date);
+    }
+    to.put(parts.lines);
+    if parts.send_as == SendAs::Chunked {
+        to.put(b"Transfer-Encoding: chunked\r\n");
+    }
+    match response.upgrade.filter(|_| response.status == 101) {
+        Some(upgrade) => {
+            to.put(b"Connection: upgrade\r\n");
+            to.field(b"Upgrade", upgrade.bytes(head));
+        }
+        None if parts.is_tunnel => {}
+        None => connection(&mut to, parts.keep_alive, parts.version),
+    }
+    via(&mut to, parts.forwarding, response.version);
+    Ok(to.finish()?)
+}
+
+/// Writes the head of an interim response (1xx).
+pub(super) fn interim(
+    out: &mut Buf,
+    response: &ResponseHead,
+    head: &[u8],
+    forwarding: &Forwarding,
+) -> Result<(), Error> {
+    let mut to = HeadWriter::new(out);
+    status_line(&mut to, response.status, Some(response.reason.bytes(head)));
+    to.fields(head, &response.fields, |field| !field.hop && field.name != FieldName::ContentLength);
+    if response.status != 100 {
+        via(&mut to, forwarding, response.version);
+    }
+    Ok(to.finish()?)
+}
+
+/// What a response of the gateway's own is made of.
+pub(super) struct OwnParts<'a> {
+    pub(super) status: u16,
+    pub(super) content_type: Option<&'a [u8]>,
+    /// Whole lines to add.
+    pub(super) lines: &'a [u8],
+    pub(super) body: &'a [u8],
+    /// Whether the body is only spoken of (HEAD).
+    pub(super) is_head: bool,
+    pub(super) keep_alive: bool,
+    pub(super) version: Version,
+    pub(super) date: [u8; HTTP_DATE_BYTES],
+}
+
+/// Writes a response of the gateway's own, with its body.
+pub(super) fn own(out: &mut Buf, parts: &OwnParts<'_>) -> Result<(), Error> {
+    let mut to = HeadWriter::new(out);
+    status_line(&mut to, parts.status, None);
+    to.field(b"Date", &parts.date);
+    let has_body = !matches!(parts.status, 204 | 304);
+    if let Some(content_type) = parts.content_type.filter(|_| has_body) {
+        to.field(b"Content-Type", content_type);
+    }
+    if has_body {
+        to.put(b"Content-Length: ");
+        to.number(parts.body.len() as u64);
+        to.put(b"\r\n");
+    }
+    to.put(parts.lines);
+    connection(&mut to, parts.keep_alive, parts.version);
+    to.finish()?;
+    if has_body && !parts.is_head && !out.push(parts.body) {
+        return Err(Error::HeadOverflow);
+    }
+    Ok(())
+}
+
+/// The first line. An upstream's reason phrase is kept; where there is none, the usual one is put.
+fn status_line(to: &mut HeadWriter<'_>, code: u16, reason: Option<&[u8]>) {
+    to.put(b"HTTP/1.1 ");
+    to.number(u64::from(code));
+    to.put(b" ");
+    to.put(reason.unwrap_or_else(|| status::reason(code).as_bytes()));
+    to.put(b"\r\n");
+}
+
+fn connection(to: &mut HeadWriter<'_>, keep_alive: bool, version: Version) {
+    match (keep_alive, version) {
+        (true, Version::Http11) => {}
+        (true, Version::Http10) => to.put(b"Connection: keep-alive\r\n"),
+        (false, _) => to.put(b"Connection: close\r\n"),
+    }
+}

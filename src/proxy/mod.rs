@@ -1,0 +1,25 @@
+//! One connection, one exchange, relay, reply: a request's life on one core. [`exchange`] is the table of contents;
+//! everything else here only does what it says.
+
+mod attempt;
+mod connection;
+mod core;
+mod error;
+mod exchange;
+mod facts;
+mod generation;
+mod heads;
+mod incoming;
+mod outgoing;
+mod preview;
+mod record;
+mod relay;
+mod reply;
+mod tunnel;
+
+pub use connection::{reject, serve};
+pub use core::{Core, CoreOptions};
+pub use error::Error;
+pub use generation::Generation;
+pub use preview::{Preview, preview};
+pub use reply::{REASONS, Reason};

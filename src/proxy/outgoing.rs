@@ -1,0 +1,162 @@
+//! The request's side of a try: the head and the body go out, then the client is watched. It never ends by itself when
+//! all went well: the response's side decides when the try is over, and drops it. What it learns on the way is in
+//! [`Progress`].
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, pending, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
+
+use super::{
+    error::Error,
+    relay::{Failed, Relay, Wait, poll_received, sent, trailer_section},
+};
+use crate::{
+    buf::{Buf, Size},
+    clock::{Deadline, Timer},
+    config::types::HalfClose,
+    http::body::{BodyReader, SendAs},
+    net::{Rx, Tx},
+};
+
+/// What the request's side has come to, for the response's side to see.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The request is out, to its last byte.
+    pub(super) request_sent: Cell<bool>,
+    /// The endpoint takes no more of it; it may have answered all the same.
+    pub(super) send_failed: Cell<bool>,
+    /// The client ended its side.
+    pub(super) half_closed: Cell<bool>,
+    /// What the client sent beyond the request.
+    pub(super) next: RefCell<Option<Buf>>,
+    /// Bytes sent upstream.
+    pub(super) sent: Cell<u64>,
+    /// Bytes of the request's body received.
+    pub(super) received: Cell<u64>,
+}
+
+/// The request's side of a try.
+pub(super) struct Outgoing<'a> {
+    pub(super) client: &'a mut Rx,
+    pub(super) upstream: &'a mut Tx,
+    pub(super) body: &'a mut BodyReader,
+    pub(super) send_as: SendAs,
+    pub(super) deadline: &'a Deadline,
+    pub(super) progress: &'a Progress,
+    pub(super) body_idle_ms: u64,
+    pub(super) first_byte_ms: u64,
+    pub(super) send_ms: u64,
+    pub(super) half_close: HalfClose,
+    /// Whether bytes beyond the request are here already, so that the client is not to be read further.
+    pub(super) has_next: bool,
+}
+
+impl Outgoing<'_> {
+    /// Sends the head and what of the body came with it, then the rest of the body; then watches the client. Comes
+    /// back only with an error that ends the exchange.
+    pub(super) async fn run(mut self, head: Buf, head_has_trailers_to_come: bool) -> Error {
+        match self.send_all(head, head_has_trailers_to_come).await {
+            Ok(spare) => {
+                self.progress.request_sent.set(true);
+                drop(spare);
+            }
+            Err(Failed::Send(Wait::ExchangeTimeout) | Failed::Receive(Wait::ExchangeTimeout)) => {
+                return Error::ExchangeTimeout;
+            }
+            Err(Failed::Send(Wait::Timeout)) => return Error::UpstreamStall,
+            Err(Failed::Send(Wait::Broken)) => self.progress.send_failed.set(true),
+            Err(Failed::Receive(Wait::Timeout)) => return Error::BodyTimeout,
+            Err(Failed::Receive(Wait::Broken)) => return Error::ClientGone,
+            Err(Failed::Body(error)) => return Error::of_request_body(error),
+            Err(Failed::NoBuffer) => return Error::NoBuffer,
+        }
+        self.progress.received.set(self.body.payload());
+        self.deadline.clear(Timer::Request);
+        self.deadline.set(Timer::Response, self.first_byte_ms);
+        self.watch().await
+    }
+
+    async fn send_all(&mut self, head: Buf, trailers_to_come: bool) -> Result<Buf, Failed> {
+        self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
+        self.deadline.set(Timer::Request, self.send_ms);
+        let mut spare =
+            sent(self.upstream, head, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+        if trailers_to_come {
+            let mut end = trailer_section(self.body);
+            while !end.is_empty() {
+                spare.reset(0, 0);
+                let piece = end.len().min(spare.spare_len());
+                let _ = spare.push(&end[..piece]);
+                end.drain(..piece);
+                spare =
+                    sent(self.upstream, spare, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+            }
+        }
+        if self.body.is_done() {
+            return Ok(spare);
+        }
+        let relay = Relay {
+            rx: self.client,
+            tx: self.upstream,
+            send_as: self.send_as,
+            deadline: self.deadline,
+            timer: Timer::Request,
+            receive_ms: self.body_idle_ms,
+            send_ms: self.send_ms,
+            sent: &self.progress.sent,
+        };
+        let (spare, rest) = relay.run(self.body, spare).await?;
+        if rest.is_some() {
+            self.has_next = true;
+            *self.progress.next.borrow_mut() = rest;
+        }
+        Ok(spare)
+    }
+
+    /// The client's next bytes are the next request's, and are kept for it; its end or its failure may be the end.
+    async fn watch(&mut self) -> Error {
+        if self.progress.send_failed.get() && !self.body.is_done() {
+            // What the client sends now is still this request's body, for which no one is left.
+            return pending().await;
+        }
+        if self.has_next || self.progress.half_closed.get() {
+            return pending().await;
+        }
+        if !self.client.is_armed() {
+            let Some(buf) = Buf::take(Size::Small) else { return pending().await };
+            self.client.arm(buf);
+        }
+        match poll_fn(|cx| poll_received(self.client, cx)).await {
+            Ok((0, _)) => {
+                self.progress.half_closed.set(true);
+                match self.half_close {
+                    HalfClose::Abort => Error::ClientGone,
+                    HalfClose::Honour => pending().await,
+                }
+            }
+            Ok((_, buf)) => {
+                *self.progress.next.borrow_mut() = Some(buf);
+                pending().await
+            }
+            Err(_) => Error::ClientGone,
+        }
+    }
+}
+
+/// Runs the response's side beside the request's, whose only outcome is an error.
+pub(super) async fn beside<T>(
+    mut request: Pin<&mut impl Future<Output = Error>>,
+    response: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut response = std::pin::pin!(response);
+    poll_fn(|cx| {
+        if let Poll::Ready(error) = request.as_mut().poll(cx) {
+            return Poll::Ready(Err(error));
+        }
+        response.as_mut().poll(cx)
+    })
+    .await
+}

@@ -1,0 +1,100 @@
+//! A request seen without being served, for `explain`: the same facts, router and texts that an exchange uses.
+
+use std::net::SocketAddr;
+
+use super::{attempt::upstream_target, error::Error, facts::Facts};
+use crate::{
+    http::{
+        path::{Canonical, PathError, canonicalize},
+        request::{RequestHead, TargetForm},
+    },
+    policy::template::{RenderError, Template},
+    route::{Candidate, Captures, Router},
+    table::{Listener, Route},
+};
+
+/// A request seen without being served.
+pub struct Preview<'p> {
+    facts: Facts<'p>,
+}
+
+/// Looks at a parsed request as the listener would. `path` is where the canonical path goes.
+pub fn preview<'p>(
+    head: &'p RequestHead,
+    bytes: &'p [u8],
+    listener: &Listener,
+    peer: SocketAddr,
+    path: &'p mut Vec<u8>,
+) -> Result<Preview<'p>, PathError> {
+    let as_sent = head.path.bytes(bytes);
+    let canonical = match head.target {
+        TargetForm::Origin | TargetForm::Absolute => canonicalize(as_sent, &listener.path, path)?,
+        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+    };
+    let path: &[u8] = match canonical {
+        Canonical::Written => path,
+        Canonical::AsIs if as_sent.is_empty() => b"/",
+        Canonical::AsIs => as_sent,
+    };
+    let id = b"00000000-0000-7000-8000-000000000000";
+    Ok(Preview { facts: Facts { bytes, head, path, peer, client: peer.ip(), is_trusted: false, id } })
+}
+
+impl<'p> Preview<'p> {
+    /// The host it is for.
+    pub fn host(&self) -> &'p [u8] {
+        self.facts.host()
+    }
+
+    /// The host with its port.
+    pub fn authority(&self) -> &'p [u8] {
+        self.facts.authority()
+    }
+
+    /// Its canonical path.
+    pub fn path(&self) -> &'p [u8] {
+        self.facts.path
+    }
+
+    /// Every candidate, in order of precedence.
+    pub fn explain(&self, router: &Router) -> Vec<Candidate> {
+        router.explain(&self.facts)
+    }
+
+    /// The route that wins.
+    pub fn find(&self, router: &Router, captures: &mut Captures) -> Option<u32> {
+        router.find(&self.facts, captures)
+    }
+
+    /// A route's text with this request's values.
+    pub fn render(
+        &self,
+        template: &Template,
+        route: &Route,
+        captures: &Captures,
+    ) -> Result<Vec<u8>, RenderError> {
+        let mut out = Vec::new();
+        template.render(&self.facts.variables(route, captures), &mut out).map(|()| out)
+    }
+
+    /// The path and query that would go upstream.
+    pub fn upstream_target(
+        &self,
+        route: &Route,
+        listener: &Listener,
+        captures: &Captures,
+    ) -> Result<Vec<u8>, Error> {
+        let (mut rendered, mut target) = (Vec::new(), Vec::new());
+        let variables = self.facts.variables(route, captures);
+        if !upstream_target(route, listener, &variables, &mut rendered, &mut target)? {
+            target.extend_from_slice(self.facts.path);
+        }
+        if let Some(query) =
+            self.facts.query().filter(|_| !route.rewrite.as_ref().is_some_and(Template::has_query))
+        {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        Ok(target)
+    }
+}

@@ -1,0 +1,268 @@
+//! What is noted of an exchange while it lasts, and written down when it is over: figures and the access-log line.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    core::{Core, Log, Scratch},
+    error::Error,
+    outgoing::Progress,
+    reply::{CLIENT_GONE, Reason, reply},
+    tunnel::TunnelEnd,
+};
+use crate::{
+    config::types::LogFormat,
+    http::{field::FieldName, version::Version},
+    policy::request_id::{REQUEST_ID_BYTES_MAX, uuid_v7},
+    table::Table,
+    telemetry::{
+        access::{AccessRecord, Phases},
+        figures::Timeout,
+    },
+};
+
+/// A request's id: made here, or a trusted peer's.
+#[derive(Clone, Copy)]
+pub(super) struct RequestId {
+    bytes: [u8; REQUEST_ID_BYTES_MAX],
+    len: u8,
+}
+
+const _: () = assert!(REQUEST_ID_BYTES_MAX <= u8::MAX as usize);
+
+impl RequestId {
+    pub(super) fn none() -> Self {
+        Self { bytes: [0; REQUEST_ID_BYTES_MAX], len: 0 }
+    }
+
+    pub(super) fn make(&mut self, unix_ms: u64, rng: &mut fastrand::Rng) {
+        self.adopt(&uuid_v7(unix_ms, rng));
+    }
+
+    /// Takes an id that is at most [`REQUEST_ID_BYTES_MAX`] long.
+    pub(super) fn adopt(&mut self, id: &[u8]) {
+        let len = id.len().min(REQUEST_ID_BYTES_MAX);
+        self.bytes[..len].copy_from_slice(&id[..len]);
+        self.len = len as u8;
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// What is noted of an exchange.
+pub(super) struct Record {
+    pub(super) began_us: u64,
+    pub(super) id: RequestId,
+    pub(super) client: IpAddr,
+    /// Whether the head was understood, so that its parts can be named.
+    pub(super) is_understood: bool,
+    /// Whether the path as sent is the canonical one; else it is in the scratch space.
+    pub(super) is_canonical: bool,
+    pub(super) route: Option<usize>,
+    pub(super) cluster: Option<usize>,
+    /// The endpoint last tried: its place in the cluster.
+    endpoint: Option<usize>,
+    tries: u32,
+    was_idle: bool,
+    status: u16,
+    /// Whether a final response's head is out.
+    pub(super) is_answered: bool,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    error: Option<Error>,
+    end: Option<Reason>,
+    tried_us: u64,
+    sent_us: u64,
+    response_us: u64,
+    connect_us: u64,
+}
+
+impl Record {
+    pub(super) fn begin(began_us: u64, peer: SocketAddr) -> Self {
+        Self {
+            began_us,
+            id: RequestId::none(),
+            client: peer.ip(),
+            is_understood: false,
+            is_canonical: true,
+            route: None,
+            cluster: None,
+            endpoint: None,
+            tries: 0,
+            was_idle: false,
+            status: CLIENT_GONE,
+            is_answered: false,
+            received: 0,
+            sent: 0,
+            error: None,
+            end: None,
+            tried_us: 0,
+            sent_us: 0,
+            response_us: 0,
+            connect_us: 0,
+        }
+    }
+
+    /// An endpoint was picked.
+    pub(super) fn on_try(&mut self, core: &Core, place: usize, number: usize) {
+        self.tries += 1;
+        self.endpoint = Some(place);
+        self.sent_us = 0;
+        if let Some(endpoint) = core.figures.borrow_mut().endpoints.get_mut(number) {
+            endpoint.requests += 1;
+        }
+    }
+
+    /// A connection is about to be opened, or waited for.
+    pub(super) fn on_wait(&mut self, core: &Core) {
+        self.tried_us = core.clock.read_us();
+    }
+
+    /// There is a connection; the request goes out.
+    pub(super) fn on_connection(&mut self, core: &Core, was_idle: bool) {
+        self.was_idle = was_idle;
+        self.sent_us = core.clock.read_us();
+        if !was_idle {
+            self.connect_us += self.sent_us.saturating_sub(self.tried_us);
+            core.figures.borrow_mut().connect_us.record(self.connect_us);
+        }
+    }
+
+    /// A final response's head came.
+    pub(super) fn on_response_head(&mut self, core: &Core, endpoint: usize, status: u16) {
+        self.response_us = core.clock.read_us();
+        let waited_us = self.response_us.saturating_sub(self.sent_us);
+        core.figures.borrow_mut().on_response_head(endpoint, status, waited_us);
+    }
+
+    /// A final response's head goes to the client.
+    pub(super) fn on_answer(&mut self, status: u16) {
+        self.status = status;
+        self.is_answered = true;
+    }
+
+    /// The request's side of a try is over.
+    pub(super) fn on_request_side(&mut self, progress: &Progress) {
+        self.received += progress.received.get();
+    }
+
+    /// The exchange failed. Until a response is out, the answer is still to come.
+    pub(super) fn on_error(&mut self, error: Error) {
+        self.error = Some(error);
+        self.end = Some(reply(error).reason);
+    }
+
+    /// An upgraded connection ended.
+    pub(super) fn on_tunnel_end(&mut self, end: TunnelEnd, up: u64, down: u64) {
+        self.received += up;
+        self.sent += down;
+        match end {
+            TunnelEnd::Closed => {}
+            TunnelEnd::Broken => self.end = Some(Reason::TunnelBroken),
+            TunnelEnd::Idle => self.end = Some(Reason::TunnelIdle),
+            TunnelEnd::NoBuffer => self.end = Some(Reason::NoBuffer),
+        }
+    }
+
+    /// Counts the exchange and writes its line.
+    pub(super) fn finish(
+        &self,
+        core: &Core,
+        table: &Table,
+        scratch: &Scratch,
+        bytes: &[u8],
+        peer: SocketAddr,
+    ) {
+        let now_us = core.clock.read_us();
+        self.count(core, now_us);
+        let mut log = core.log.borrow_mut();
+        let Some(Log { batcher, dates, format }) = log.as_mut() else { return };
+        let head = &scratch.request;
+        let named = |extent: crate::http::extent::Extent| {
+            if self.is_understood { extent.bytes(bytes) } else { b"" }
+        };
+        let field = |name: FieldName| {
+            if !self.is_understood {
+                return None;
+            }
+            head.fields.find(name).map(|field| field.value_at.bytes(bytes))
+        };
+        let endpoint =
+            self.cluster.zip(self.endpoint).map(|(cluster, at)| &table.clusters[cluster].endpoints[at]);
+        let record = AccessRecord {
+            time_us: core.clock.unix_us(self.began_us),
+            client: self.client,
+            client_port: peer.port(),
+            method: named(head.method_at),
+            host: named(head.authority),
+            path: if self.is_canonical { named(head.path) } else { &scratch.path },
+            version: if head.version == Version::Http10 { "1.0" } else { "1.1" },
+            status: self.status,
+            received_bytes: self.received,
+            sent_bytes: self.sent,
+            route: self.route.map(|route| &*table.routes[route].name),
+            cluster: self.cluster.map(|cluster| &*table.clusters[cluster].name),
+            endpoint: endpoint.map(|endpoint| &*endpoint.text),
+            tries: self.tries,
+            core: core.worker as u32,
+            request_id: self.id.as_bytes(),
+            user_agent: field(FieldName::UserAgent),
+            referer: field(FieldName::Referer),
+            phases: self.phases(now_us),
+            reused: self.was_idle,
+            end: self.end.map_or("ok", Reason::kind),
+            error: None,
+        };
+        batcher.line(|line| match format {
+            LogFormat::Json => record.write_json(dates, line),
+            LogFormat::Combined => record.write_combined(dates, line),
+            LogFormat::Off => {}
+        });
+    }
+
+    fn count(&self, core: &Core, now_us: u64) {
+        let mut figures = core.figures.borrow_mut();
+        let status = (self.status != CLIENT_GONE).then_some(self.status);
+        figures.on_exchange(self.route, status, now_us.saturating_sub(self.began_us));
+        figures.counters.downstream_bytes_received += self.received;
+        figures.counters.downstream_bytes_sent += self.sent;
+        if core.log.try_borrow().is_ok_and(|log| log.is_some()) {
+            figures.counters.log_lines += 1;
+        }
+        if let Some(reason) = self.end {
+            figures.on_refusal(reason as u8);
+            figures.counters.clients_gone += u64::from(reason == Reason::ClientGone);
+        }
+        if let Some(timeout) = self.error.and_then(timeout_of) {
+            figures.on_timeout(timeout);
+        }
+    }
+
+    fn phases(&self, now_us: u64) -> Phases {
+        let sent_us = if self.sent_us == 0 { now_us } else { self.sent_us };
+        let response_us = if self.response_us == 0 { now_us } else { self.response_us };
+        Phases {
+            total: now_us.saturating_sub(self.began_us),
+            gateway: sent_us.saturating_sub(self.began_us).saturating_sub(self.connect_us),
+            connect: self.connect_us,
+            first_byte: if self.sent_us == 0 { 0 } else { response_us.saturating_sub(sent_us) },
+            body: now_us.saturating_sub(response_us),
+        }
+    }
+}
+
+/// The deadline that a failure is about.
+fn timeout_of(error: Error) -> Option<Timeout> {
+    Some(match error {
+        Error::HeadTimeout => Timeout::Head,
+        Error::BodyTimeout => Timeout::BodyIdle,
+        Error::WriteStall => Timeout::WriteStall,
+        Error::QueueTimeout => Timeout::Queue,
+        Error::ConnectTimeout => Timeout::Connect,
+        Error::FirstByteTimeout => Timeout::FirstByte,
+        Error::UpstreamStall | Error::ResponseIdle => Timeout::UpstreamIdle,
+        Error::ExchangeTimeout => Timeout::Exchange,
+        _ => return None,
+    })
+}

@@ -1,0 +1,267 @@
+//! Moving bytes from one socket to another: receive, take the payload, frame it, send, with one buffer and a deadline
+//! for each wait. The same loop serves both directions and every pair of framings.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    task::{Context, Poll},
+};
+
+use super::error::Error;
+use crate::{
+    buf::{Buf, SMALL_BYTES, Size},
+    clock::{Deadline, Timer},
+    http::{
+        body::{BodyError, BodyReader, LAST_CHUNK, SendAs},
+        chunked::{CHUNK_HEADER_BYTES, write_chunk_header},
+    },
+    net::{Rx, Tx},
+};
+
+/// Room kept before a payload for its chunk line, and behind it for the line's end and the last chunk.
+pub(super) const HEADROOM: usize = CHUNK_HEADER_BYTES;
+pub(super) const TAILROOM: usize = 2 + LAST_CHUNK.len();
+
+/// Why a wait on a socket ended without its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// This wait's own deadline.
+    Timeout,
+    /// The whole exchange's.
+    ExchangeTimeout,
+    /// The socket failed.
+    Broken,
+}
+
+/// Waits for the receive that is armed.
+pub(super) async fn received(rx: &mut Rx, deadline: &Deadline, timer: Timer) -> Result<(usize, Buf), Wait> {
+    poll_fn(|cx| match rx.poll_recv(cx) {
+        Poll::Ready((Ok(count), buf)) => Poll::Ready(Ok((count, buf))),
+        Poll::Ready((Err(_), _)) => Poll::Ready(Err(Wait::Broken)),
+        Poll::Pending => overdue(deadline, timer),
+    })
+    .await
+}
+
+/// Sends a whole buffer and gives it back empty.
+pub(super) async fn sent(tx: &mut Tx, buf: Buf, deadline: &Deadline, timer: Timer) -> Result<Buf, Wait> {
+    tx.arm(buf);
+    poll_fn(|cx| match tx.poll_sent(cx) {
+        Poll::Ready((Ok(()), buf)) => Poll::Ready(Ok(buf)),
+        Poll::Ready((Err(_), _)) => Poll::Ready(Err(Wait::Broken)),
+        Poll::Pending => overdue(deadline, timer),
+    })
+    .await
+}
+
+/// Pending, unless a deadline has passed.
+#[inline]
+pub(super) fn overdue<T>(deadline: &Deadline, timer: Timer) -> Poll<Result<T, Wait>> {
+    if deadline.has_expired(Timer::Exchange) {
+        Poll::Ready(Err(Wait::ExchangeTimeout))
+    } else if deadline.has_expired(timer) {
+        Poll::Ready(Err(Wait::Timeout))
+    } else {
+        Poll::Pending
+    }
+}
+
+/// One direction of a body.
+pub(super) struct Relay<'r> {
+    pub(super) rx: &'r mut Rx,
+    pub(super) tx: &'r mut Tx,
+    pub(super) send_as: SendAs,
+    pub(super) deadline: &'r Deadline,
+    /// The timer both waits use: they never overlap.
+    pub(super) timer: Timer,
+    pub(super) receive_ms: u64,
+    pub(super) send_ms: u64,
+    /// Bytes sent, framing included.
+    pub(super) sent: &'r Cell<u64>,
+}
+
+/// Which side of a relay failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The receiving side's socket.
+    Receive(Wait),
+    /// The receiving side's framing.
+    Body(BodyError),
+    /// The sending side's socket.
+    Send(Wait),
+    /// The core's buffers are used up.
+    NoBuffer,
+}
+
+impl Relay<'_> {
+    /// Relays what is left of `body`, which is not done, through `buf`. Gives a buffer back, and what was received
+    /// beyond the body's end, if anything.
+    pub(super) async fn run(
+        mut self,
+        body: &mut BodyReader,
+        mut buf: Buf,
+    ) -> Result<(Buf, Option<Buf>), Failed> {
+        let mut rest = None;
+        let mut was_full = false;
+        while !body.is_done() {
+            buf = prepare(body, buf, was_full);
+            let room = buf.spare_len();
+            self.deadline.set(self.timer, self.receive_ms);
+            self.rx.arm(buf);
+            let (count, received) =
+                received(self.rx, self.deadline, self.timer).await.map_err(Failed::Receive)?;
+            buf = received;
+            was_full = count == room;
+            if count == 0 {
+                body.on_close().map_err(Failed::Body)?;
+            } else {
+                let taken = body.take(buf.filled_mut()).map_err(Failed::Body)?;
+                if taken.consumed < buf.len() {
+                    rest = Some(copy_of(&buf.filled()[taken.consumed..]).ok_or(Failed::NoBuffer)?);
+                }
+                buf.truncate(taken.payload);
+            }
+            buf = self.send(body, buf).await.map_err(Failed::Send)?;
+        }
+        self.deadline.clear(self.timer);
+        Ok((buf, rest))
+    }
+
+    /// Sends a payload, framed, and the body's end with it when this was the last.
+    async fn send(&mut self, body: &BodyReader, mut buf: Buf) -> Result<Buf, Wait> {
+        let fits = frame(&mut buf, self.send_as, body);
+        if !buf.is_empty() {
+            self.sent.set(self.sent.get() + buf.len() as u64);
+            self.deadline.set(self.timer, self.send_ms);
+            buf = sent(self.tx, buf, self.deadline, self.timer).await?;
+        }
+        if !fits {
+            // Trailers are rare and bounded; they go out by themselves, in pieces if need be.
+            let mut end = trailer_section(body);
+            while !end.is_empty() {
+                buf.reset(0, 0);
+                let piece = end.len().min(buf.spare_len());
+                let pushed = buf.push(&end[..piece]);
+                debug_assert!(pushed);
+                end.drain(..piece);
+                self.sent.set(self.sent.get() + piece as u64);
+                buf = sent(self.tx, buf, self.deadline, self.timer).await?;
+            }
+        }
+        Ok(buf)
+    }
+}
+
+/// An empty buffer for the next receive: a large one when much is still to come, and never room for more than belongs
+/// to the body, where that is known.
+fn prepare(body: &BodyReader, mut buf: Buf, was_full: bool) -> Buf {
+    let left = body.bytes_left();
+    let wants_large = left.map_or(was_full, |left| left > SMALL_BYTES as u64);
+    if wants_large && buf.capacity() == SMALL_BYTES {
+        buf = Buf::take(Size::Large).unwrap_or(buf);
+    }
+    buf.reset(HEADROOM, TAILROOM);
+    if let Some(left) = left {
+        buf.limit_spare(usize::try_from(left).unwrap_or(usize::MAX));
+    }
+    buf
+}
+
+/// Frames the payload in `buf`, which has [`HEADROOM`] before it and [`TAILROOM`] behind, and the body's end if it is
+/// there. `false` when the end has trailers and is still to be sent.
+pub(super) fn frame(buf: &mut Buf, send_as: SendAs, body: &BodyReader) -> bool {
+    if send_as == SendAs::Plain {
+        return true;
+    }
+    let mut fits = true;
+    if !buf.is_empty() {
+        let mut header = [0; CHUNK_HEADER_BYTES];
+        let start = write_chunk_header(buf.len(), &mut header);
+        fits &= buf.push_front(&header[start..]);
+        fits &= buf.push(b"\r\n");
+    }
+    debug_assert!(fits, "the room for framing was kept");
+    if !body.is_done() {
+        return true;
+    }
+    body.trailers().is_empty() && buf.push(LAST_CHUNK)
+}
+
+/// The last chunk with trailers.
+pub(super) fn trailer_section(body: &BodyReader) -> Vec<u8> {
+    [b"0\r\n", body.trailers(), b"\r\n"].concat()
+}
+
+/// The same bytes with room to receive more. The parser refuses a head before it outgrows a large buffer.
+pub(super) fn with_room(mut buf: Buf) -> Result<Buf, Error> {
+    if buf.spare_len() > 0 {
+        return Ok(buf);
+    }
+    if buf.len() < buf.capacity() {
+        buf.compact();
+        return Ok(buf);
+    }
+    let mut large = Buf::take(Size::Large).ok_or(Error::NoBuffer)?;
+    if large.push(buf.filled()) && large.spare_len() > 0 { Ok(large) } else { Err(Error::HeadOverflow) }
+}
+
+/// Puts a body's beginning behind the head in `out`, framed. `Ok(true)` when the body is complete but its trailers are
+/// still to be sent; an error when it does not fit.
+pub(super) fn append_payload(
+    out: &mut Buf,
+    payload: &[u8],
+    send_as: SendAs,
+    body: &BodyReader,
+) -> Result<bool, Error> {
+    match send_as {
+        SendAs::Plain => out.push(payload).then_some(false).ok_or(Error::HeadOverflow),
+        SendAs::Chunked => {
+            let mut piece = Piece { out, fits: true };
+            piece.chunk(payload);
+            let mut trailers = false;
+            if body.is_done() {
+                trailers = !body.trailers().is_empty();
+                if !trailers {
+                    piece.put(LAST_CHUNK);
+                }
+            }
+            piece.fits.then_some(trailers).ok_or(Error::HeadOverflow)
+        }
+    }
+}
+
+struct Piece<'b> {
+    out: &'b mut Buf,
+    fits: bool,
+}
+
+impl Piece<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.fits &= self.out.push(bytes);
+    }
+
+    fn chunk(&mut self, payload: &[u8]) {
+        if payload.is_empty() {
+            return;
+        }
+        let mut header = [0; CHUNK_HEADER_BYTES];
+        let start = write_chunk_header(payload.len(), &mut header);
+        self.put(&header[start..]);
+        self.put(payload);
+        self.put(b"\r\n");
+    }
+}
+
+/// A buffer of its own for bytes that belong to what comes next.
+pub(super) fn copy_of(bytes: &[u8]) -> Option<Buf> {
+    let size = if bytes.len() <= SMALL_BYTES { Size::Small } else { Size::Large };
+    let mut buf = Buf::take(size)?;
+    buf.push(bytes).then_some(buf)
+}
+
+/// Polls an armed receive once, as part of a larger wait.
+#[inline]
+pub(super) fn poll_received(rx: &mut Rx, cx: &mut Context<'_>) -> Poll<io::Result<(usize, Buf)>> {
+    rx.poll_recv(cx).map(|(result, buf)| result.map(|count| (count, buf)))
+}

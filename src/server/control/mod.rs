@@ -1,0 +1,330 @@
+//! The control plane: one ordinary thread that starts the cores, hears signals, and sees them end. Everything slow
+//! happens here, and no request waits for it.
+
+use std::{io, io::Write, net::SocketAddr, path::PathBuf, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    time::timeout,
+};
+
+use super::{
+    plan::{PlanError, plan},
+    worker::{self, Message, Served, Worker},
+};
+use crate::{
+    config::{Config, types::LogFormat},
+    net::{self, BoundListener, Driver},
+    proxy::CoreOptions,
+    table::Table,
+    telemetry::{
+        figures::Figures,
+        log_queue::LogBatcher,
+        log_writer::{Destination, LogWriter},
+    },
+};
+
+/// What is to run.
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// The same, compiled.
+    pub table: Table,
+    /// Where access-log lines go instead of where the configuration says.
+    pub log_sink: Option<Box<dyn Write + Send>>,
+    /// Told once, when every listener is open: its name and address.
+    pub on_ready: Box<dyn FnOnce(&[(String, SocketAddr)])>,
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not fit this machine.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A listener's address cannot be had.
+    #[error("listener `{name}`: cannot listen on {address}: {error}{}", taken(.error))]
+    Listen {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("access log {path}: {error}")]
+    AccessLog {
+        /// The file, or stdout.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A core cannot start.
+    #[error("core on CPU {cpu}: {error}")]
+    Core {
+        /// Its CPU.
+        cpu: usize,
+        /// Why.
+        error: io::Error,
+    },
+    /// Signals cannot be heard.
+    #[error("signals: {0}")]
+    Signals(io::Error),
+}
+
+fn taken(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there (`ss -ltnp` shows which)",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+/// How long a core may take to say how it started, or to give its figures.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Runs the gateway until it has drained. Must be called on a current-thread tokio runtime.
+pub async fn run(options: Options) -> Result<(), StartError> {
+    let Options { config, table, log_sink, on_ready } = options;
+    let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let plan = plan(&config)?;
+    let count = plan.workers.len();
+
+    let (mut sockets, addresses) = listen(&config, &plan.workers)?;
+    let (log, batchers) = open_log(&config, count, log_sink)?;
+    let mut batchers = batchers.into_iter();
+    let mut workers = Vec::with_capacity(count);
+    for (number, worker_plan) in plan.workers.iter().enumerate() {
+        let served = std::mem::take(&mut sockets[number]);
+        let core = CoreOptions {
+            worker: number,
+            workers: count,
+            seed: fastrand::u64(..),
+            log: batchers.next().map(|batcher| (batcher, config.access_log.format)),
+            table: table.for_core(),
+        };
+        let failed = |error| StartError::Core { cpu: worker_plan.cpu, error };
+        workers.push(worker::start(worker_plan.clone(), served, core).map_err(failed)?);
+    }
+    for (worker, worker_plan) in workers.iter_mut().zip(&plan.workers) {
+        let names: Vec<&str> =
+            worker_plan.listeners.iter().map(|place| config.listener[*place].name.as_str()).collect();
+        let driver =
+            started(worker).await.map_err(|error| StartError::Core { cpu: worker_plan.cpu, error })?;
+        tracing::info!(cpu = worker_plan.cpu, %driver, listeners = names.join(","), "core started");
+    }
+    on_ready(&addresses);
+
+    let drain_ms = config.runtime.drain_timeout.as_millis();
+    let crew = Crew { workers };
+    let ended = crew.attend(&mut signals, log.as_ref(), drain_ms).await;
+    if let Some(log) = log {
+        finish_log(log).await;
+    }
+    ended
+}
+
+async fn started(worker: &mut Worker) -> io::Result<Driver> {
+    match timeout(ANSWER_MAX, &mut worker.started).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(io::Error::other("its thread ended while starting")),
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    }
+}
+
+/// The listeners' sockets by worker, and where they listen.
+type Sockets = (Vec<Vec<Served>>, Vec<(String, SocketAddr)>);
+
+/// Binds every listener once for each worker that serves it.
+fn listen(config: &Config, workers: &[super::plan::WorkerPlan]) -> Result<Sockets, StartError> {
+    let mut sockets: Vec<Vec<Served>> = workers.iter().map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for (place, listener) in config.listener.iter().enumerate() {
+        let failed = |error| StartError::Listen {
+            name: listener.name.clone(),
+            address: listener.address.clone(),
+            error,
+        };
+        let address: SocketAddr =
+            listener.address.parse().map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
+        let serving: Vec<usize> =
+            (0..workers.len()).filter(|number| workers[*number].listeners.contains(&place)).collect();
+        let bound: Vec<BoundListener> =
+            net::bind(address, listener.backlog, serving.len()).map_err(failed)?;
+        for (number, socket) in serving.into_iter().zip(bound) {
+            if addresses.len() == place {
+                addresses.push((listener.name.clone(), socket.address));
+            }
+            sockets[number].push((place, socket));
+        }
+    }
+    Ok((sockets, addresses))
+}
+
+fn open_log(
+    config: &Config,
+    cores: usize,
+    sink: Option<Box<dyn Write + Send>>,
+) -> Result<(Option<LogWriter>, Vec<LogBatcher>), StartError> {
+    if config.access_log.format == LogFormat::Off {
+        return Ok((None, Vec::new()));
+    }
+    let path = &config.access_log.path;
+    let opened = match sink {
+        Some(sink) => LogWriter::start_with(cores, sink),
+        None if path == "stdout" => LogWriter::start(cores, Destination::Stdout),
+        None => LogWriter::start(cores, Destination::File(PathBuf::from(path))),
+    };
+    let (writer, batchers) = opened.map_err(|error| StartError::AccessLog { path: path.clone(), error })?;
+    Ok((Some(writer), batchers))
+}
+
+/// How long the last lines may take to be written.
+const LOG_END_MAX: Duration = Duration::from_secs(2);
+
+async fn finish_log(log: LogWriter) {
+    log.stop();
+    let written = async {
+        while !log.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(LOG_END_MAX, written).await.is_err() {
+        tracing::warn!("the access log's last lines could not be written in time");
+    }
+    if log.lost() > 0 {
+        tracing::warn!(lines = log.lost(), "access-log lines could not be written");
+    }
+}
+
+/// The cores at work.
+struct Crew {
+    workers: Vec<Worker>,
+}
+
+impl Crew {
+    /// Hears signals until all cores have ended.
+    async fn attend(
+        self,
+        signals: &mut Signals,
+        log: Option<&LogWriter>,
+        drain_ms: u64,
+    ) -> Result<(), StartError> {
+        let mailboxes: Vec<_> = self.workers.iter().map(|worker| worker.mailbox.clone()).collect();
+        let drain = |timeout_ms| {
+            for mailbox in &mailboxes {
+                if mailbox.send(Message::Drain { timeout_ms }).is_err() {
+                    tracing::error!("a core's mailbox is full; it does not hear");
+                }
+            }
+        };
+        let mut is_draining = false;
+        let mut all_ended = Box::pin(join_all(self.workers.into_iter().map(ended)));
+        loop {
+            let heard = tokio::select! {
+                _ = &mut all_ended => return Ok(()),
+                heard = signals.next() => heard,
+            };
+            match heard {
+                Heard::Stop if is_draining => {
+                    tracing::warn!("asked again to stop: stopping at once");
+                    drain(0);
+                    // A core that does not hear is left behind.
+                    let _ = timeout(ANSWER_MAX, all_ended).await;
+                    return Ok(());
+                }
+                Heard::Stop => {
+                    is_draining = true;
+                    tracing::info!(timeout_ms = drain_ms, "draining; ask again to stop at once");
+                    drain(drain_ms);
+                }
+                Heard::ReopenLog => {
+                    if let Some(log) = log {
+                        log.reopen();
+                    }
+                }
+                Heard::TellFigures => tell_figures(&mailboxes).await,
+            }
+        }
+    }
+}
+
+/// Waits for a core's thread to end.
+async fn ended(worker: Worker) {
+    if worker.ended.await.is_err() {
+        tracing::error!("a core's thread panicked");
+    }
+    // It has said its last word, so this does not wait.
+    let _ = worker.thread.join();
+}
+
+/// Asks every core for its figures; a core that does not answer in time is missing.
+async fn figures(mailboxes: &[net::MailboxSender<Message>]) -> Vec<Option<Box<Figures>>> {
+    let asked = mailboxes.iter().map(|mailbox| async {
+        let (answer, answered) = oneshot::channel();
+        mailbox.send(Message::Figures(answer)).ok()?;
+        timeout(ANSWER_MAX, answered).await.ok()?.ok()
+    });
+    join_all(asked).await
+}
+
+/// Writes the figures to the log.
+async fn tell_figures(mailboxes: &[net::MailboxSender<Message>]) {
+    let answers = figures(mailboxes).await;
+    let mut all: Option<Figures> = None;
+    for (core, answer) in answers.into_iter().enumerate() {
+        match (answer, &mut all) {
+            (None, _) => tracing::error!(core, "worker stalled: no figures in time"),
+            (Some(figures), None) => all = Some(*figures),
+            (Some(figures), Some(all)) => all.merge(&figures),
+        }
+    }
+    let Some(all) = all else { return };
+    for figure in all.counters.each().filter(|figure| figure.value > 0) {
+        tracing::info!(figure = figure.name, value = figure.value);
+    }
+    tracing::info!(
+        responses = ?all.responses,
+        p50_us = all.exchange_us.quantile(0.5),
+        p99_us = all.exchange_us.quantile(0.99),
+        "exchanges"
+    );
+}
+
+/// What was heard.
+enum Heard {
+    Stop,
+    ReopenLog,
+    TellFigures,
+}
+
+/// The signals that are heard.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    user1: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            user1: signal(SignalKind::user_defined1())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop,
+            _ = self.interrupt.recv() => Heard::Stop,
+            _ = self.user1.recv() => Heard::ReopenLog,
+            _ = self.quit.recv() => Heard::TellFigures,
+        }
+    }
+}

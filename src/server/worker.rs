@@ -1,0 +1,339 @@
+//! One core's thread: pinned, with its own runtime, listeners and [`Core`]; it accepts, ticks, reads its mailbox, and
+//! ends when it has drained.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::{Poll, Waker},
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::oneshot;
+
+use super::{guard::guard, plan::WorkerPlan};
+use crate::{
+    buf,
+    clock::{TICK_MS, Timer},
+    config::types::OnFull,
+    net::{self, BoundListener, Driver, Listener, Mailbox, MailboxSender, OpenMailbox, Stream, Ticker},
+    proxy::{self, Core, CoreOptions},
+    telemetry::figures::Figures,
+};
+
+/// What the control plane tells a core.
+pub(super) enum Message {
+    /// Accept no more, finish what is under way, end after this many ms at the latest.
+    Drain {
+        /// 0: at once.
+        timeout_ms: u64,
+    },
+    /// Give your figures.
+    Figures(oneshot::Sender<Box<Figures>>),
+}
+
+/// Messages that wait in a mailbox at most.
+const MAILBOX_MAX: usize = 64;
+
+/// A core as the control plane sees it.
+pub(super) struct Worker {
+    /// Its mailbox.
+    pub(super) mailbox: MailboxSender<Message>,
+    /// Says how it started.
+    pub(super) started: oneshot::Receiver<io::Result<Driver>>,
+    /// Says that it ended; an error if it did so by a panic.
+    pub(super) ended: oneshot::Receiver<()>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// A listener to serve: its place in the table, and its socket.
+pub(super) type Served = (usize, BoundListener);
+
+/// Starts a core's thread.
+pub(super) fn start(plan: WorkerPlan, listeners: Vec<Served>, options: CoreOptions) -> io::Result<Worker> {
+    let (sender, mailbox) = net::mailbox(MAILBOX_MAX)?;
+    let (tell_started, started) = oneshot::channel();
+    let (tell_ended, ended) = oneshot::channel();
+    let name = format!("core-{}", plan.cpu);
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        run(&plan, listeners, options, mailbox, tell_started);
+        let _ = tell_ended.send(());
+    })?;
+    Ok(Worker { mailbox: sender, started, ended, thread })
+}
+
+/// The thread, from its first to its last moment.
+fn run(
+    plan: &WorkerPlan,
+    listeners: Vec<Served>,
+    options: CoreOptions,
+    mailbox: Mailbox<Message>,
+    started: oneshot::Sender<io::Result<Driver>>,
+) {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: plan.cpu }) {
+        let _ = started.send(Err(io::Error::other(format!("cannot be pinned to CPU {}", plan.cpu))));
+        return;
+    }
+    buf::set_budget(plan.buffers);
+    let started = RefCell::new(Some(started));
+    let tell = |result| {
+        if let Some(started) = started.borrow_mut().take() {
+            let _ = started.send(result);
+        }
+    };
+    let ended = net::run(plan.driver, plan.ring_entries, |driver| async {
+        match Open::new(plan, listeners, mailbox, options) {
+            Ok(open) => {
+                tell(Ok(driver));
+                open.serve().await;
+            }
+            Err(error) => tell(Err(error)),
+        }
+    });
+    if let Err(error) = ended {
+        tell(Err(error));
+    }
+}
+
+/// A core with everything open.
+struct Open {
+    core: Rc<Core>,
+    listeners: Vec<Rc<Accepting>>,
+    mailbox: OpenMailbox<Message>,
+    ticker: Ticker,
+}
+
+/// One listener at work.
+struct Accepting {
+    listener: Listener,
+    /// Its place in the table.
+    place: usize,
+    max_connections: usize,
+    on_full: OnFull,
+    /// The accepting task, for when there is room again or the drain begins.
+    waker: RefCell<Option<Waker>>,
+    is_draining: Cell<bool>,
+}
+
+/// Connections that are being told that there is no room, at most: beyond them the door is simply shut.
+const REJECTING_MAX: usize = 256;
+
+/// How long accepting rests when the kernel is out of descriptors or memory.
+const ACCEPT_REST_MS: u64 = 100;
+
+impl Open {
+    fn new(
+        plan: &WorkerPlan,
+        listeners: Vec<Served>,
+        mailbox: Mailbox<Message>,
+        options: CoreOptions,
+    ) -> io::Result<Self> {
+        let listeners = listeners.into_iter().map(|(place, bound)| {
+            Ok(Rc::new(Accepting {
+                listener: Listener::new(bound)?,
+                place,
+                max_connections: plan.max_connections,
+                on_full: plan.on_full,
+                waker: RefCell::new(None),
+                is_draining: Cell::new(false),
+            }))
+        });
+        Ok(Self {
+            listeners: listeners.collect::<io::Result<_>>()?,
+            mailbox: mailbox.open()?,
+            ticker: Ticker::new(TICK_MS)?,
+            core: Core::new(options),
+        })
+    }
+
+    /// Serves until the drain is over.
+    async fn serve(self) {
+        let Self { core, listeners, mailbox, ticker } = self;
+        for accepting in &listeners {
+            net::spawn(accept(Rc::clone(&core), Rc::clone(accepting), Rc::new(listeners.clone())));
+        }
+        let drain_until_ms = Rc::new(Cell::new(None));
+        net::spawn(read_mailbox(Rc::clone(&core), listeners, mailbox, Rc::clone(&drain_until_ms)));
+        let mut number = 0;
+        loop {
+            if ticker.tick().await.is_err() {
+                tracing::error!(core = core.worker, "the tick failed; the core ends");
+                return;
+            }
+            number += 1;
+            core.tick(number);
+            if let Some(until_ms) = drain_until_ms.get()
+                && (core.connections.get() == 0 || core.clock.now_ms() >= until_ms)
+            {
+                core.flush_log();
+                return;
+            }
+        }
+    }
+}
+
+async fn read_mailbox(
+    core: Rc<Core>,
+    listeners: Vec<Rc<Accepting>>,
+    mailbox: OpenMailbox<Message>,
+    drain_until_ms: Rc<Cell<Option<u64>>>,
+) {
+    loop {
+        match mailbox.receive().await {
+            Ok(Message::Drain { timeout_ms }) => {
+                for accepting in &listeners {
+                    accepting.drain();
+                }
+                core.drain();
+                drain_until_ms.set(Some(core.clock.now_ms() + timeout_ms));
+            }
+            Ok(Message::Figures(answer)) => {
+                // Who asked may have stopped waiting.
+                let _ = answer.send(Box::new(core.figures()));
+            }
+            Err(error) => {
+                tracing::error!(core = core.worker, %error, "the mailbox failed");
+                return;
+            }
+        }
+    }
+}
+
+impl Accepting {
+    fn drain(&self) {
+        self.is_draining.set(true);
+        self.listener.stop_queueing();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn is_full(&self, core: &Core) -> bool {
+        core.connections.get() >= self.max_connections
+    }
+}
+
+/// Accepts until the drain, and then what had already come.
+async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepting>>>) {
+    let rejecting = Rc::new(Cell::new(0));
+    loop {
+        if accepting.on_full == OnFull::Wait {
+            room(&core, &accepting).await;
+        }
+        match next(&accepting).await {
+            Ok((stream, peer)) => {
+                core.figures.borrow_mut().counters.connections_accepted += 1;
+                if accepting.is_full(&core) {
+                    reject(&core, &rejecting, stream);
+                } else {
+                    admit(&core, accepting.place, &all, stream, peer);
+                }
+            }
+            Err(_) if accepting.listener.is_closed() => return,
+            Err(error) => {
+                // Out of descriptors or memory, or a connection that was gone before it was taken.
+                core.figures.borrow_mut().counters.accept_errors += 1;
+                if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+                {
+                    tracing::warn!(core = core.worker, %error, "cannot accept; resting");
+                    rest(&core, ACCEPT_REST_MS).await;
+                }
+            }
+        }
+    }
+}
+
+/// The next connection. While draining: what waits already, and then the end.
+async fn next(accepting: &Accepting) -> io::Result<(Stream, SocketAddr)> {
+    let mut accepted = pin!(accepting.listener.accept());
+    poll_fn(|cx| {
+        let poll = accepted.as_mut().poll(cx);
+        if poll.is_pending() {
+            *accepting.waker.borrow_mut() = Some(cx.waker().clone());
+            if accepting.is_draining.get()
+                && !accepting.listener.has_waiting()
+                && !accepting.listener.is_closed()
+            {
+                accepting.listener.close();
+            }
+        }
+        poll
+    })
+    .await
+}
+
+/// Waits until there is room for a connection, or the drain begins.
+async fn room(core: &Core, accepting: &Accepting) {
+    poll_fn(|cx| {
+        if !accepting.is_full(core) || accepting.is_draining.get() {
+            return Poll::Ready(());
+        }
+        *accepting.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+async fn rest(core: &Core, for_ms: u64) {
+    let deadline = core.deadlines.register();
+    deadline.set(Timer::Request, for_ms);
+    poll_fn(|cx| {
+        deadline.wake_with(cx.waker());
+        if deadline.has_expired(Timer::Request) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// One connection's place among the core's.
+struct Place {
+    core: Rc<Core>,
+    listeners: Rc<Vec<Rc<Accepting>>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.connections.set(self.core.connections.get() - 1);
+        for accepting in self.listeners.iter() {
+            // Who waits for room looks again; the others have an accept under way and lose nothing by it.
+            if accepting.on_full == OnFull::Wait {
+                accepting.wake();
+            }
+        }
+    }
+}
+
+fn admit(core: &Rc<Core>, listener: usize, all: &Rc<Vec<Rc<Accepting>>>, stream: Stream, peer: SocketAddr) {
+    core.connections.set(core.connections.get() + 1);
+    let place = Place { core: Rc::clone(core), listeners: Rc::clone(all) };
+    let core = Rc::clone(core);
+    net::spawn(async move {
+        let served = guard(proxy::serve(Rc::clone(&core), stream, peer, listener)).await;
+        if served.is_err() {
+            core.figures.borrow_mut().counters.panics += 1;
+            tracing::error!(core = core.worker, %peer, "a connection's task panicked; the connection is closed");
+        }
+        drop(place);
+    });
+}
+
+/// Tells a connection that there is no room for it.
+fn reject(core: &Rc<Core>, rejecting: &Rc<Cell<usize>>, stream: Stream) {
+    core.figures.borrow_mut().counters.connections_refused += 1;
+    if rejecting.get() >= REJECTING_MAX {
+        return;
+    }
+    rejecting.set(rejecting.get() + 1);
+    let (core, rejecting) = (Rc::clone(core), Rc::clone(rejecting));
+    net::spawn(async move {
+        let told = guard(proxy::reject(Rc::clone(&core), stream)).await;
+        core.figures.borrow_mut().counters.panics += u64::from(told.is_err());
+        rejecting.set(rejecting.get() - 1);
+    });
+}

@@ -1,0 +1,376 @@
+//! From the configuration's words to the table's indices. Collects every fault with the key it is about.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use super::{
+    Action, Cluster, Endpoint, Forwarding, HashOn, HostRule, Listener, Route, Split, Table, Timeouts,
+};
+use crate::{
+    config::{
+        Diagnostic, Key,
+        types::{self, Balance, Config, RiskyMethod},
+    },
+    http::request::HeadLimits,
+    policy::{
+        cookie::StickyCookie,
+        headers::{HeaderEdits, List},
+        template::{Place, Template},
+    },
+    route::{RouteError, RouteField, RouteSpec, Router},
+    upstream::{
+        balance::{Balancer, stable_hash},
+        health::EjectPolicy,
+        pool::PoolPolicy,
+    },
+};
+
+/// Where faults go: each with the keys it is about.
+pub type Report<'r> = dyn FnMut(&[Key<'_>], Diagnostic) + 'r;
+
+/// Compiles a validated configuration. Every fault is reported; with an error among them there is no table.
+pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
+    let mut compiler =
+        Compiler { config, report, failed: false, clusters: HashMap::new(), splits: Vec::new() };
+    let clusters = compiler.clusters();
+    let specs: Vec<RouteSpec> = config.route.iter().map(|route| RouteSpec::from(&route.matches)).collect();
+    let router = match Router::compile(&specs) {
+        Ok(router) => Arc::new(router),
+        Err(errors) => {
+            // Texts may name captures that only a sound pattern has: they are checked once the patterns are right.
+            errors.into_iter().for_each(|error| compiler.route_error(error));
+            return None;
+        }
+    };
+    let routes = compiler.routes(&router);
+    compiler.shadowed(&router);
+    let listeners = compiler.listeners(&specs, &router);
+    let Compiler { failed, splits, .. } = compiler;
+    let endpoints = clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
+    let forwarding = forwarding(&config.forwarding);
+    (!failed).then_some(Table { listeners, routes, clusters, splits, forwarding, endpoints })
+}
+
+struct Compiler<'c, 'r> {
+    config: &'c Config,
+    report: &'r mut Report<'r>,
+    failed: bool,
+    clusters: HashMap<&'c str, usize>,
+    splits: Vec<Split>,
+}
+
+impl Compiler<'_, '_> {
+    fn error(&mut self, path: &[Key<'_>], message: impl Into<String>, hint: Option<String>) {
+        let diagnostic = Diagnostic::error(message);
+        let diagnostic = match hint {
+            Some(hint) => diagnostic.hint(hint),
+            None => diagnostic,
+        };
+        self.failed = true;
+        (self.report)(path, diagnostic);
+    }
+
+    fn route_error(&mut self, error: RouteError) {
+        let route = ["route".into(), error.route.into(), "match".into()];
+        let mut path: Vec<Key<'_>> = route.to_vec();
+        match &error.field {
+            RouteField::Host => path.push("host".into()),
+            RouteField::Path => path.push("path".into()),
+            RouteField::PathRegex => path.push("path_regex".into()),
+            RouteField::Method => path.push("method".into()),
+            RouteField::Header(name) => path.extend([Key::from("header"), name.into()]),
+            RouteField::Query(name) => path.extend([Key::from("query"), name.into()]),
+        }
+        self.error(&path, error.message, error.hint);
+    }
+
+    fn clusters(&mut self) -> Vec<Cluster> {
+        let config = self.config;
+        let mut first_endpoint = 0;
+        let mut clusters = Vec::with_capacity(config.cluster.len());
+        for (at, cluster) in config.cluster.iter().enumerate() {
+            self.clusters.insert(&cluster.name, at);
+            let endpoints = self.endpoints(at, cluster);
+            let weights: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.weight).collect();
+            let ids: Vec<u64> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+            let count = endpoints.len();
+            clusters.push(Cluster {
+                name: cluster.name.as_str().into(),
+                endpoints,
+                first_endpoint,
+                balancer: Arc::new(Balancer::new(cluster.balance, &weights, &ids, 0)),
+                hash_on: hash_on(cluster),
+                sticky: self.sticky(at, cluster),
+                host: match cluster.host.as_str() {
+                    "preserve" => HostRule::Preserve,
+                    "endpoint" => HostRule::Endpoint,
+                    literal => HostRule::Literal(literal.into()),
+                },
+                connect_ms: cluster.timeouts.connect.as_millis(),
+                first_byte_ms: cluster.timeouts.first_byte.as_millis(),
+                idle_ms: cluster.timeouts.idle.as_millis(),
+                pool: PoolPolicy {
+                    max_idle: cluster.pool.max_idle,
+                    idle_timeout_ms: cluster.pool.idle_timeout.as_millis(),
+                    max_age_ms: cluster.pool.max_age.as_millis(),
+                    max_connections: cluster.pool.max_connections,
+                    queue: cluster.pool.queue,
+                    queue_timeout_ms: cluster.pool.queue_timeout.as_millis(),
+                },
+                eject: EjectPolicy {
+                    failures: cluster.eject.failures,
+                    backoff_ms: cluster.eject.backoff.as_millis(),
+                    max_backoff_ms: cluster.eject.max_backoff.as_millis(),
+                },
+            });
+            first_endpoint += count;
+        }
+        clusters
+    }
+
+    fn endpoints(&mut self, at: usize, cluster: &types::Cluster) -> Vec<Endpoint> {
+        let mut endpoints = Vec::with_capacity(cluster.endpoints.len());
+        for (place, endpoint) in cluster.endpoints.iter().enumerate() {
+            match endpoint.address.parse::<SocketAddr>() {
+                Ok(address) => {
+                    let text = address.to_string();
+                    let id = stable_hash(text.as_bytes());
+                    endpoints.push(Endpoint { address, text: text.into(), weight: endpoint.weight, id });
+                }
+                Err(_) => self.error(
+                    &["cluster".into(), at.into(), "endpoints".into(), place.into(), "address".into()],
+                    format!("`{}` is not an address", endpoint.address),
+                    Some("write `ip:port` or `[ipv6]:port`".into()),
+                ),
+            }
+        }
+        endpoints
+    }
+
+    fn sticky(&mut self, at: usize, cluster: &types::Cluster) -> Option<StickyCookie> {
+        let sticky = cluster.sticky.as_ref()?;
+        match StickyCookie::new(&sticky.cookie, sticky.ttl.0.as_secs()) {
+            Ok(cookie) => Some(cookie),
+            Err(error) => {
+                let path = ["cluster".into(), at.into(), "sticky".into(), "cookie".into()];
+                self.error(&path, error.to_string(), None);
+                None
+            }
+        }
+    }
+
+    fn routes(&mut self, router: &Router) -> Vec<Route> {
+        let config = self.config;
+        let mut routes = Vec::with_capacity(config.route.len());
+        for (at, route) in config.route.iter().enumerate() {
+            let captures = router.capture_names(at as u32);
+            let action = self.action(at, route, captures);
+            let rewrite = route
+                .rewrite
+                .as_ref()
+                .and_then(|text| self.template(at, &["rewrite".into()], text, captures, Place::Target));
+            let request_headers = self.edits(at, "request_headers", &route.request_headers, captures);
+            let response_headers = self.edits(at, "response_headers", &route.response_headers, captures);
+            routes.extend(action.map(|action| Route {
+                name: route.name.as_str().into(),
+                action,
+                timeout_ms: route.timeout.as_millis(),
+                rewrite,
+                body_bytes: route.body_bytes.map(|size| size.0),
+                request_headers,
+                response_headers,
+            }));
+        }
+        routes
+    }
+
+    fn action(&mut self, at: usize, route: &types::Route, captures: &[String]) -> Option<Action> {
+        if let Some(name) = &route.cluster {
+            return self.cluster(name, &["route".into(), at.into(), "cluster".into()]).map(Action::Cluster);
+        }
+        if let Some(shares) = &route.clusters {
+            let mut split = Split { clusters: Vec::new(), weights: Vec::new() };
+            for (place, share) in shares.iter().enumerate() {
+                let path = ["route".into(), at.into(), "clusters".into(), place.into(), "name".into()];
+                split.clusters.push(self.cluster(&share.name, &path)?);
+                split.weights.push(share.weight);
+            }
+            self.splits.push(split);
+            return Some(Action::Split(self.splits.len() - 1));
+        }
+        if let Some(redirect) = &route.redirect {
+            let keys = ["redirect".into(), "to".into()];
+            let to = self.template(at, &keys, &redirect.to, captures, Place::Location)?;
+            return Some(Action::Redirect { status: redirect.status, to });
+        }
+        if let Some(respond) = &route.respond {
+            let keys = ["respond".into(), "body".into()];
+            let body = self.template(at, &keys, &respond.body, captures, Place::Body)?;
+            let content_type = respond.content_type.as_str().into();
+            return Some(Action::Respond { status: respond.status, body, content_type });
+        }
+        let message = "a route needs `cluster`, `clusters`, `redirect` or `respond`";
+        self.error(&["route".into(), at.into()], message, None);
+        None
+    }
+
+    fn cluster(&mut self, name: &str, path: &[Key<'_>]) -> Option<usize> {
+        let found = self.clusters.get(name).copied();
+        if found.is_none() {
+            self.error(path, format!("there is no cluster `{name}`"), None);
+        }
+        found
+    }
+
+    fn template(
+        &mut self,
+        at: usize,
+        keys: &[Key<'_>],
+        text: &str,
+        captures: &[String],
+        place: Place,
+    ) -> Option<Template> {
+        match Template::compile(text, captures, place) {
+            Ok(template) => Some(template),
+            Err(error) => {
+                let route = ["route".into(), at.into()];
+                self.error(&[&route, keys].concat(), error.message, error.hint);
+                None
+            }
+        }
+    }
+
+    fn edits(
+        &mut self,
+        at: usize,
+        key: &'static str,
+        edits: &types::HeaderEdits,
+        captures: &[String],
+    ) -> HeaderEdits {
+        HeaderEdits::compile(edits, captures).unwrap_or_else(|errors| {
+            for error in errors {
+                let path =
+                    ["route".into(), at.into(), key.into(), error.list.key().into(), (&error.name).into()];
+                // `remove` is a list of names; the others are tables.
+                let path = if error.list == List::Remove { &path[..4] } else { &path[..] };
+                self.error(path, format!("`{}`: {error}", error.name), None);
+            }
+            HeaderEdits::default()
+        })
+    }
+
+    /// One router for each distinct set of routes: where no route names its listeners, all share the one of all.
+    fn listeners(&mut self, specs: &[RouteSpec], all: &Arc<Router>) -> Vec<Listener> {
+        let everything: Arc<[u32]> = (0..specs.len() as u32).collect();
+        let config = self.config;
+        let is_restricted = config.route.iter().any(|route| route.listeners.is_some());
+        let listeners = config.listener.iter().map(|listener| {
+            let (router, route_ids) = if is_restricted {
+                self.router_of(&listener.name, specs, all)
+            } else {
+                (Arc::clone(all), Arc::clone(&everything))
+            };
+            listener_rules(config, listener, router, route_ids)
+        });
+        listeners.collect()
+    }
+
+    fn router_of(
+        &mut self,
+        listener: &str,
+        specs: &[RouteSpec],
+        all: &Arc<Router>,
+    ) -> (Arc<Router>, Arc<[u32]>) {
+        let is_on = |route: &types::Route| {
+            route.listeners.as_ref().is_none_or(|names| names.iter().any(|name| name == listener))
+        };
+        let ids: Arc<[u32]> =
+            (0..specs.len() as u32).filter(|id| is_on(&self.config.route[*id as usize])).collect();
+        let own: Vec<RouteSpec> = ids.iter().map(|id| specs[*id as usize].clone()).collect();
+        match Router::compile(&own) {
+            Ok(router) => (Arc::new(router), ids),
+            Err(errors) => {
+                // The same patterns compiled before: nothing comes here, and if it did it would not be lost.
+                errors.into_iter().for_each(|error| self.route_error(error));
+                (Arc::clone(all), ids)
+            }
+        }
+    }
+
+    fn shadowed(&mut self, router: &Router) {
+        let config = self.config;
+        for shadow in router.shadowed() {
+            let (route, by) = (&config.route[shadow.route as usize], &config.route[shadow.by as usize]);
+            let is_wherever_it_is = match (&by.listeners, &route.listeners) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(by), Some(route)) => route.iter().all(|name| by.contains(name)),
+            };
+            if is_wherever_it_is {
+                self.error(
+                    &["route".into(), (shadow.route as usize).into(), "name".into()],
+                    format!(
+                        "route `{}` can never match: `{}` takes every request it could",
+                        route.name, by.name
+                    ),
+                    Some("give it a narrower match, put it first, or remove it".into()),
+                );
+            }
+        }
+    }
+}
+
+fn hash_on(cluster: &types::Cluster) -> HashOn {
+    match &cluster.hash_on {
+        _ if cluster.balance != Balance::Hash => HashOn::Nothing,
+        None | Some(types::HashOn::ClientIp) => HashOn::ClientIp,
+        Some(types::HashOn::Path) => HashOn::Path,
+        Some(types::HashOn::Header(name)) => HashOn::Header(name.as_str().into()),
+        Some(types::HashOn::Cookie(name)) => HashOn::Cookie(name.as_str().into()),
+        Some(types::HashOn::Query(name)) => HashOn::Query(name.as_str().into()),
+    }
+}
+
+fn forwarding(forwarding: &types::Forwarding) -> Forwarding {
+    Forwarding {
+        x_forwarded: forwarding.x_forwarded,
+        forwarded: forwarding.forwarded,
+        request_id: forwarding.request_id,
+        via: forwarding.via.as_bytes().into(),
+    }
+}
+
+fn listener_rules(
+    config: &Config,
+    listener: &types::Listener,
+    router: Arc<Router>,
+    route_ids: Arc<[u32]>,
+) -> Listener {
+    let (limits, own) = (&config.limits, &listener.limits);
+    let (timeouts, ours) = (&config.timeouts, &listener.timeouts);
+    Listener {
+        name: listener.name.as_str().into(),
+        router,
+        route_ids,
+        head: HeadLimits {
+            head_bytes: own.head_bytes.unwrap_or(limits.head_bytes).0 as usize,
+            headers: own.headers.unwrap_or(limits.headers),
+            target_bytes: own.target_bytes.unwrap_or(limits.target_bytes).0 as usize,
+        },
+        body_bytes: own.body_bytes.unwrap_or(limits.body_bytes).0,
+        requests_per_connection: own.requests_per_connection.unwrap_or(limits.requests_per_connection),
+        timeouts: Timeouts {
+            head_ms: ours.head.unwrap_or(timeouts.head).as_millis(),
+            body_idle_ms: ours.body_idle.unwrap_or(timeouts.body_idle).as_millis(),
+            keep_alive_ms: ours.keep_alive.unwrap_or(timeouts.keep_alive).as_millis(),
+            connection_age_ms: ours.connection_age.unwrap_or(timeouts.connection_age).as_millis(),
+            write_stall_ms: ours.write_stall.unwrap_or(timeouts.write_stall).as_millis(),
+            tunnel_idle_ms: ours.tunnel_idle.unwrap_or(timeouts.tunnel_idle).as_millis(),
+        },
+        // Unparsable networks were refused by validation.
+        trusted: listener.trusted_proxies.iter().filter_map(|network| network.parse().ok()).collect(),
+        path: listener.path,
+        allow_trace: listener.allow_methods.contains(&RiskyMethod::Trace),
+        allow_connect: listener.allow_methods.contains(&RiskyMethod::Connect),
+        half_close: listener.half_close,
+    }
+}

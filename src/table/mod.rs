@@ -1,0 +1,240 @@
+//! The configuration compiled: routes, policies and clusters by index, patterns built, texts parsed, times in ms.
+//! Immutable; everything that can be refused is refused here, off the data path. A core clones the table it is sent, so
+//! that no two cores share a cache line of it (a clone of a regex has its own scratch space).
+
+mod compile;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+pub use compile::{Report, compile};
+
+use crate::{
+    config::types::{HalfClose, PathRules},
+    http::request::HeadLimits,
+    policy::{cookie::StickyCookie, headers::HeaderEdits, template::Template},
+    route::Router,
+    upstream::{balance::Balancer, health::EjectPolicy, pool::PoolPolicy},
+};
+
+/// What a core runs by. Its parts refer to each other by index.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Listeners, in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// Routes, in the order of the file: a router's route id is an index of this list.
+    pub routes: Vec<Route>,
+    /// Clusters, in the order of the file.
+    pub clusters: Vec<Cluster>,
+    /// Weighted splits of routes over clusters.
+    pub splits: Vec<Split>,
+    /// Fields that tell the upstream who asked.
+    pub forwarding: Forwarding,
+    /// The first endpoint's number of each cluster: endpoints are numbered through, for figures.
+    pub endpoints: usize,
+}
+
+impl Table {
+    /// A table for one core: nothing of it is shared with another's, the regexes' scratch space included.
+    pub fn for_core(&self) -> Self {
+        let mut own = self.clone();
+        let mut routers: Vec<(*const Router, Arc<Router>)> = Vec::new();
+        for listener in &mut own.listeners {
+            let shared = Arc::as_ptr(&listener.router);
+            let router = match routers.iter().find(|(from, _)| *from == shared) {
+                Some((_, router)) => Arc::clone(router),
+                None => {
+                    let router = Arc::new(Router::clone(&listener.router));
+                    routers.push((shared, Arc::clone(&router)));
+                    router
+                }
+            };
+            listener.router = router;
+            listener.route_ids = listener.route_ids.iter().copied().collect();
+        }
+        own
+    }
+}
+
+/// One listener's rules.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name.
+    pub name: Box<str>,
+    /// The routes on it.
+    pub router: Arc<Router>,
+    /// Which route of the table each of the router's routes is.
+    pub route_ids: Arc<[u32]>,
+    /// Limits of heads.
+    pub head: HeadLimits,
+    /// Bytes of a request body.
+    pub body_bytes: u64,
+    /// Requests on one connection; 0: no limit.
+    pub requests_per_connection: u64,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+    /// Peers whose forwarding fields are believed.
+    pub trusted: Vec<IpNet>,
+    /// How a path is made canonical.
+    pub path: PathRules,
+    /// Whether TRACE is let through.
+    pub allow_trace: bool,
+    /// Whether CONNECT is let through.
+    pub allow_connect: bool,
+    /// What a client's half-close means.
+    pub half_close: HalfClose,
+}
+
+/// How long a client may take, in ms; 0: no limit.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// A request's head, from its first byte.
+    pub head_ms: u64,
+    /// Between two reads of a request body.
+    pub body_idle_ms: u64,
+    /// Between two requests.
+    pub keep_alive_ms: u64,
+    /// A connection's age at which it is no longer kept alive.
+    pub connection_age_ms: u64,
+    /// While a client takes nothing of what is sent.
+    pub write_stall_ms: u64,
+    /// An upgraded connection without a byte in either direction.
+    pub tunnel_idle_ms: u64,
+}
+
+/// Fields that tell the upstream who asked.
+#[derive(Debug, Clone)]
+pub struct Forwarding {
+    /// `X-Forwarded-*`.
+    pub x_forwarded: bool,
+    /// `Forwarded`.
+    pub forwarded: bool,
+    /// `X-Request-Id`.
+    pub request_id: bool,
+    /// The pseudonym in `Via`; empty: none.
+    pub via: Box<[u8]>,
+}
+
+/// One route.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its name.
+    pub name: Box<str>,
+    /// What it does.
+    pub action: Action,
+    /// The whole exchange, in ms; 0: no limit.
+    pub timeout_ms: u64,
+    /// The upstream's path, if it is not the client's.
+    pub rewrite: Option<Template>,
+    /// Bytes of a request body, if not the listener's.
+    pub body_bytes: Option<u64>,
+    /// Edits of the request's fields.
+    pub request_headers: HeaderEdits,
+    /// Edits of the response's fields.
+    pub response_headers: HeaderEdits,
+}
+
+/// What a route does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Relays to this cluster.
+    Cluster(usize),
+    /// Relays to one of a split's clusters.
+    Split(usize),
+    /// Answers with a redirect.
+    Redirect {
+        /// 3xx.
+        status: u16,
+        /// `Location`.
+        to: Template,
+    },
+    /// Answers itself.
+    Respond {
+        /// 200 to 599.
+        status: u16,
+        /// The body.
+        body: Template,
+        /// `Content-Type`.
+        content_type: Box<str>,
+    },
+}
+
+/// A weighted split over clusters.
+#[derive(Debug, Clone)]
+pub struct Split {
+    /// The clusters.
+    pub clusters: Vec<usize>,
+    /// Their shares.
+    pub weights: Vec<u32>,
+}
+
+/// A group of equivalent endpoints.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Its name.
+    pub name: Box<str>,
+    /// Who serves it.
+    pub endpoints: Vec<Endpoint>,
+    /// The number of its first endpoint among all of the table.
+    pub first_endpoint: usize,
+    /// How one is picked: what each core's own balancer is made from.
+    pub balancer: Arc<Balancer>,
+    /// What is hashed.
+    pub hash_on: HashOn,
+    /// The cookie that keeps a client at its endpoint.
+    pub sticky: Option<StickyCookie>,
+    /// The upstream's `Host`.
+    pub host: HostRule,
+    /// Until an endpoint accepts, in ms.
+    pub connect_ms: u64,
+    /// Until a response begins, in ms.
+    pub first_byte_ms: u64,
+    /// Between two reads of a response, in ms.
+    pub idle_ms: u64,
+    /// Connections per endpoint; `max_connections` is still the whole host's.
+    pub pool: PoolPolicy,
+    /// When a failing endpoint is left alone.
+    pub eject: EjectPolicy,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The same as text.
+    pub text: Box<str>,
+    /// Its share.
+    pub weight: u32,
+    /// Who it is, whatever its place in the list.
+    pub id: u64,
+}
+
+/// What is hashed to pick an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashOn {
+    /// Nothing: the balance needs no hash.
+    Nothing,
+    /// The client's address.
+    ClientIp,
+    /// The canonical path.
+    Path,
+    /// A field, by its name.
+    Header(Box<str>),
+    /// A cookie, by its name.
+    Cookie(Box<str>),
+    /// A query parameter, by its name.
+    Query(Box<str>),
+}
+
+/// The `Host` sent upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostRule {
+    /// The client's.
+    Preserve,
+    /// The endpoint's address.
+    Endpoint,
+    /// This.
+    Literal(Box<str>),
+}
