@@ -1,4 +1,4 @@
-//! A request head, at once and in two pieces: both must come to the same, and what is accepted must have clean lines.
+//! A request head, at once and in two pieces: neither may be accepted without the other, and what is accepted must have clean lines.
 //! The first byte of the input says where it is cut.
 
 #![no_main]
@@ -20,10 +20,10 @@ fuzz_target!(|input: &[u8]| {
         Ok(Parsed::Partial) => parse_request(wire, &mut scanned, &limits, &mut pieced_head),
         other => other,
     };
-    assert_eq!(at_once.is_err(), pieced.is_err());
+    // A head that comes in pieces may be refused later, up to its blank line; it is never accepted.
+    assert!(at_once == pieced || at_once.is_err() && !matches!(pieced, Ok(Parsed::Complete { .. })));
 
     if let Ok(Parsed::Complete { head_len }) = at_once {
-        assert_eq!(at_once, pieced);
         assert_eq!(head, pieced_head);
         let bytes = &wire[..head_len];
         assert!(head_len <= limits.head_bytes && head.fields.len() <= limits.headers);
