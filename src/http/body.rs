@@ -179,21 +179,21 @@ mod tests {
     #[test]
     fn truncation_is_an_error_unless_the_close_is_the_end() {
         let mut body = BodyReader::request(BodyLength::Exact(5), 100);
-        assert!(body.take(&mut *b"hell".to_vec()).is_ok());
+        assert!(body.take(&mut b"hell".to_vec()).is_ok());
         assert_eq!(body.on_close(), Err(BodyError::Truncated));
         let mut body = BodyReader::response(ResponseBody::UntilClose);
         assert!(!body.is_done());
         assert_eq!(body.on_close(), Ok(()));
         assert!(body.is_done());
         let mut body = BodyReader::response(ResponseBody::Chunked);
-        assert!(body.take(&mut *b"5\r\nhel".to_vec()).is_ok());
+        assert!(body.take(&mut b"5\r\nhel".to_vec()).is_ok());
         assert_eq!(body.on_close(), Err(BodyError::Truncated));
     }
 
     #[test]
     fn too_large_is_noticed_with_the_byte_that_is_too_many() {
         let mut body = BodyReader::request(BodyLength::Chunked, 4);
-        assert!(body.take(&mut *b"4\r\nabcd\r\n".to_vec()).is_ok());
-        assert_eq!(body.take(&mut *b"1\r\ne\r\n0\r\n\r\n".to_vec()), Err(BodyError::TooLarge));
+        assert!(body.take(&mut b"4\r\nabcd\r\n".to_vec()).is_ok());
+        assert_eq!(body.take(&mut b"1\r\ne\r\n0\r\n\r\n".to_vec()), Err(BodyError::TooLarge));
     }
 }

@@ -54,6 +54,7 @@ pub struct Core {
     pub(super) log: RefCell<Option<Log>>,
     generation: RefCell<Rc<Generation>>,
     is_draining: Cell<bool>,
+    #[expect(clippy::vec_box, reason = "a connection's future holds the box, not the large thing")]
     scratch: RefCell<Vec<Box<Scratch>>>,
 }
 

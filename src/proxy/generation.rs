@@ -52,7 +52,7 @@ impl Generation {
                 let weights: Vec<u32> = cluster.endpoints.iter().map(|endpoint| endpoint.weight).collect();
                 ClusterState {
                     balancer: RefCell::new(cluster.balancer.for_core(worker as u64)),
-                    health: RefCell::new(Health::new(&weights, cluster.eject.clone())),
+                    health: RefCell::new(Health::new(&weights, cluster.eject)),
                     endpoints: cluster
                         .endpoints
                         .iter()

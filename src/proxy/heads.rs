@@ -158,9 +158,10 @@ pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), E
     let has_date = Cell::new(false);
     to.fields(head, &response.fields, |field| {
         has_date.set(has_date.get() || field.name == FieldName::Date);
-        !field.hop
-            && !(drops_length && field.name == FieldName::ContentLength)
-            && (edits.is_empty() || !edits.removes(field.name_at.bytes(head)))
+        match field.name {
+            FieldName::ContentLength if drops_length => false,
+            _ => !field.hop && (edits.is_empty() || !edits.removes(field.name_at.bytes(head))),
+        }
     });
     if !has_date.get() {
         to.field(b"Date", &parts.date);

@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// Takes the listeners' names and addresses.
+pub type OnReady = Box<dyn FnOnce(&[(String, SocketAddr)])>;
+
 /// What is to run.
 pub struct Options {
     /// The configuration.
@@ -35,7 +38,7 @@ pub struct Options {
     /// Where access-log lines go instead of where the configuration says.
     pub log_sink: Option<Box<dyn Write + Send>>,
     /// Told once, when every listener is open: its name and address.
-    pub on_ready: Box<dyn FnOnce(&[(String, SocketAddr)])>,
+    pub on_ready: OnReady,
 }
 
 /// Why the gateway did not start.
