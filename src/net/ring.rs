@@ -1,6 +1,6 @@
 //! Building a core's runtime: io_uring with the best flags the kernel takes, epoll where it refuses.
 
-use std::{fmt, future::Future, io};
+use std::{fmt, future::Future, io, mem::ManuallyDrop};
 
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
@@ -46,6 +46,9 @@ const LADDER: [(&str, Flags); 3] = [
 
 /// Builds this thread's runtime and runs the future that `make` returns on it to its end. Must be called on the pinned
 /// thread: the ring belongs to the thread that makes it.
+///
+/// The runtime is never torn down, since a core ends only with the process: operations still in flight own buffers that
+/// the kernel may write to until the ring is gone.
 pub fn run<F: Future>(
     choice: DriverChoice,
     entries: u32,
@@ -57,7 +60,10 @@ pub fn run<F: Future>(
             let mut ring = io_uring::IoUring::builder();
             set(&mut ring);
             match RuntimeBuilder::<IoUringDriver>::new().with_entries(entries).uring_builder(ring).build() {
-                Ok(mut runtime) => return Ok(runtime.block_on(make(Driver::IoUring { flags }))),
+                Ok(runtime) => {
+                    let mut runtime = ManuallyDrop::new(runtime);
+                    return Ok(runtime.block_on(make(Driver::IoUring { flags })));
+                }
                 Err(error) => refusal = format!("io_uring refused: {error}"),
             }
         }
@@ -65,7 +71,7 @@ pub fn run<F: Future>(
             return Err(io::Error::other(refusal));
         }
     }
-    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().with_entries(entries).build()?;
+    let mut runtime = ManuallyDrop::new(RuntimeBuilder::<LegacyDriver>::new().with_entries(entries).build()?);
     Ok(runtime.block_on(make(Driver::Epoll { reason: refusal })))
 }
 

@@ -61,6 +61,8 @@ pub(super) async fn attempt(
     let body_was_whole = asked.body.is_done();
     let (out, trailers_to_come) = write_request(x, asked, target)?;
     let (core, generation, listener) = (x.core, x.generation, x.listener);
+    // A try before this one may have received of the next request already.
+    let connection_has_next = x.connection.has_next();
     let Connection { stream: Stream { rx: client_rx, tx: client_tx, .. }, deadline, .. } = &mut *x.connection;
     let Some(Stream { rx: upstream_rx, tx: upstream_tx, .. }) = lease.stream() else {
         return Err(Error::UpstreamClosed.into());
@@ -80,7 +82,7 @@ pub(super) async fn attempt(
             first_byte_ms: target.cluster.first_byte_ms,
             send_ms: target.cluster.idle_ms,
             half_close: listener.half_close,
-            has_next: !asked.rest.is_empty(),
+            has_next: !asked.rest.is_empty() || connection_has_next,
         };
         let responding = Responding {
             core,
@@ -119,7 +121,11 @@ pub(super) async fn attempt(
     x.on_endpoint_response(target, response.status);
     match responded {
         Responded::Tunnel { rest } => {
-            let early = if next.is_some() { next } else { copy_of(asked.rest).filter(|buf| !buf.is_empty()) };
+            x.connection.keep(next);
+            let early = match x.connection.take_next() {
+                None if !asked.rest.is_empty() => Some(copy_of(asked.rest).ok_or(Error::NoBuffer)?),
+                next => next,
+            };
             let Some(upstream) = lease.stream() else { return Err(Error::UpstreamClosed.into()) };
             carry(x, upstream, early, rest).await;
             Ok(Next::Close)
@@ -191,7 +197,7 @@ impl Responding<'_> {
         let send_as = heads::send_as(framing, self.version);
         let keep_alive = self.keep_alive
             && self.progress.request_sent.get()
-            && (framing != ResponseBody::UntilClose || send_as == SendAs::Chunked);
+            && (matches!(framing, ResponseBody::None | ResponseBody::Exact(_)) || send_as == SendAs::Chunked);
 
         let (head, payload) = buf.filled()[..head_len + taken.payload].split_at(head_len);
         let mut out = heads::buffer_for(buf.len())?;

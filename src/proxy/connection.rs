@@ -124,6 +124,16 @@ impl Connection {
         }
     }
 
+    /// Whether something beyond the request was received.
+    pub(super) fn has_next(&self) -> bool {
+        self.inbox.is_some()
+    }
+
+    /// Takes what was received beyond the request.
+    pub(super) fn take_next(&mut self) -> Option<Buf> {
+        self.inbox.take()
+    }
+
     /// Keeps what of a request's buffer is beyond it.
     pub(super) fn keep_rest(&mut self, request: Request) {
         let Request { mut buf, consumed, .. } = request;

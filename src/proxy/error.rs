@@ -99,6 +99,12 @@ impl Error {
         }
     }
 
+    /// Whether the client's connection ends with it even when the request was complete: who asks in such a way may
+    /// mean by the bytes that follow something else than a request.
+    pub(super) fn ends_connection(self) -> bool {
+        matches!(self, Self::Path(_) | Self::MethodNotAllowed | Self::Misdirected | Self::HeadOverflow)
+    }
+
     /// Whether the endpoint is to blame, so that it counts against its health.
     pub(super) fn is_endpoints(self) -> bool {
         matches!(

@@ -113,7 +113,7 @@ pub(super) async fn exchange(
         Ok(next) => next,
         Err(error) => {
             record.on_error(error);
-            let keep_alive = keep_alive && request.is_complete;
+            let keep_alive = keep_alive && request.is_complete && !error.ends_connection();
             refuse(connection, &generation, scratch, &mut record, error, keep_alive).await
         }
     };

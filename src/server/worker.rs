@@ -230,7 +230,8 @@ async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepti
         match next(&accepting).await {
             Ok((stream, peer)) => {
                 core.figures.borrow_mut().counters.connections_accepted += 1;
-                if accepting.is_full(&core) {
+                // Waiting listeners may overshoot by the accepts that were under way when the core became full.
+                if accepting.is_full(&core) && accepting.on_full == OnFull::Reject {
                     reject(&core, &rejecting, stream);
                 } else {
                     admit(&core, accepting.place, &all, stream, peer);
@@ -299,13 +300,12 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.core.connections.set(self.core.connections.get() - 1);
         for accepting in self.listeners.iter() {
-            // Who waits for room looks again; the others have an accept under way and lose nothing by it.
-            if accepting.on_full == OnFull::Wait {
+            if accepting.on_full == OnFull::Wait && accepting.is_full(&self.core) {
                 accepting.wake();
             }
         }
+        self.core.connections.set(self.core.connections.get() - 1);
     }
 }
 
