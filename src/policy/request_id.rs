@@ -57,7 +57,6 @@ mod tests {
         }
     }
 
-
     #[test]
     fn the_example_of_the_rfc() {
         // RFC 9562 appendix A.6: the time 0x017F22E279B0, version 7, variant 0b10.

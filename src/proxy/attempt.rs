@@ -396,11 +396,12 @@ fn write_request(x: &Exchange<'_>, asked: &mut Asked<'_>, target: Target<'_>) ->
             rewritten,
             rewrites_query: route.rewrite.as_ref().is_some_and(Template::has_query),
             host: match &target.cluster.host {
-                HostRule::Literal(host) => host.as_bytes(),
+                HostRule::Literal(host) => Some(host.as_bytes()),
                 // Only HTTP/1.0 may come without a host.
-                HostRule::Preserve if !facts.authority().is_empty() => facts.authority(),
-                HostRule::Preserve | HostRule::Endpoint => endpoint,
+                HostRule::Preserve if !facts.authority().is_empty() => None,
+                HostRule::Preserve | HostRule::Endpoint => Some(endpoint),
             },
+            is_as_sent: x.record.is_canonical,
             edits: &route.request_headers,
             lines,
             forwarding: &x.generation.table.forwarding,
