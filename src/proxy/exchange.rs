@@ -146,7 +146,13 @@ async fn serve_request(
         TargetForm::Origin | TargetForm::Absolute => {
             canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
         }
-        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+        TargetForm::Asterisk => {
+            // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
+            path.clear();
+            path.push(b'*');
+            Canonical::Written
+        }
+        TargetForm::Authority => Canonical::AsIs,
     };
     x.record.is_canonical = canonical == Canonical::AsIs;
     let mut facts = Facts {
