@@ -146,7 +146,13 @@ async fn serve_request(
         TargetForm::Origin | TargetForm::Absolute => {
             canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
         }
-        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+        TargetForm::Asterisk => {
+            // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
+            path.clear();
+            path.push(b'*');
+            Canonical::Written
+        }
+        TargetForm::Authority => Canonical::AsIs,
     };
     x.record.is_canonical = canonical == Canonical::AsIs;
     let mut facts = Facts {
@@ -454,7 +460,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     route.response_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
     let keep_alive = x.keep_alive && body.is_done();
     let mut out = heads::buffer_for(text.len() + lines.len())?;
-    heads::own(
+    let mut unsent = heads::own(
         &mut out,
         &heads::OwnParts {
             status,
@@ -468,10 +474,20 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
         },
     )?;
     x.record.on_answer(status);
-    x.record.sent += out.len() as u64;
     let Connection { stream, deadline, .. } = &mut *x.connection;
-    deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
-    sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+    loop {
+        x.record.sent += out.len() as u64;
+        deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
+        out = sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+        if unsent.is_empty() {
+            break;
+        }
+        out.reset(0, 0);
+        let (now, later) = unsent.split_at(unsent.len().min(out.spare_len()));
+        let fits = out.push(now);
+        debug_assert!(fits, "there is room for it");
+        unsent = later;
+    }
     Ok(match (body.is_done(), keep_alive) {
         (false, _) => Next::Linger,
         (true, true) => Next::KeepAlive,
