@@ -14,7 +14,7 @@ use super::{
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
     record::Record,
-    relay::{Failed, Relay, Unsent, Wait, append_payload, copy_of, sent, trailer_section},
+    relay::{Failed, Relay, Unsent, Wait, append_payload, copy_of, sent, settled, trailer_section},
     tunnel::{Carried, tunnel},
 };
 use crate::{
@@ -167,8 +167,8 @@ struct Responding<'a> {
 enum Responded {
     /// It is out, whole.
     Complete {
-        /// A buffer for what comes next.
-        spare: Buf,
+        /// A buffer for what comes next, unless the endpoint's next receive has one already.
+        spare: Option<Buf>,
         /// Whether the connection to the endpoint can serve another exchange.
         reusable: bool,
         /// Whether the client was told that its connection lives on.
@@ -207,12 +207,16 @@ impl Responding<'_> {
         let reusable = |body: &BodyReader| {
             body.is_done() && !has_excess && response.keep_alive && framing != ResponseBody::UntilClose
         };
-        let is_whole = body.is_done() && unsent.payload.is_empty() && !unsent.end;
+        let is_whole = body.is_done() && unsent.is_nothing();
         if is_whole && reusable(&body) && self.progress.request_sent.get() {
             // The next response's receive goes to the kernel together with this one's send.
             self.incoming.upstream.arm(buf.into_small().ok_or(Error::NoBuffer)?);
-            let spare = self.send(out).await?;
-            return Ok(Responded::Complete { spare, reusable: true, keep_alive });
+            if keep_alive {
+                self.send_unwatched(out).await?;
+            } else {
+                self.send(out).await?;
+            }
+            return Ok(Responded::Complete { spare: None, reusable: true, keep_alive });
         }
         let mut spare = self.send(out).await?;
         while !unsent.payload.is_empty() {
@@ -226,7 +230,7 @@ impl Responding<'_> {
         drop(spare);
         let (spare, rest) = self.relay_body(&mut body, send_as, buf).await?;
         let reusable = reusable(&body) && rest.is_none() && self.progress.request_sent.get();
-        Ok(Responded::Complete { spare, reusable, keep_alive })
+        Ok(Responded::Complete { spare: Some(spare), reusable, keep_alive })
     }
 
     /// The final response's head. Interim ones (100, 103) go to the client as they come.
@@ -319,6 +323,16 @@ impl Responding<'_> {
         self.record.sent += out.len() as u64;
         self.deadline.set(Timer::Response, self.listener.timeouts.write_stall_ms);
         sent(self.client, out, self.deadline, Timer::Response).await.map_err(Error::of_client)
+    }
+
+    /// Starts the last send of an exchange whose connection lives on; who waits for the next request looks after it.
+    async fn send_unwatched(&mut self, out: Buf) -> Result<(), Error> {
+        self.record.sent += out.len() as u64;
+        self.record.ends_at_once();
+        self.deadline.set(Timer::Response, self.listener.timeouts.write_stall_ms);
+        settled(self.client, self.deadline, Timer::Response).await.map_err(Error::of_client)?;
+        self.client.arm(out);
+        Ok(())
     }
 
     async fn send_trailers(&mut self, body: &BodyReader, mut spare: Buf) -> Result<Buf, Error> {

@@ -7,7 +7,7 @@ use super::{
     core::{Core, Scratch},
     error::Error,
     exchange::{Next, exchange, refuse_head},
-    relay::{Wait, received, sent, with_room},
+    relay::{Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
 };
 use crate::{
@@ -74,7 +74,11 @@ pub async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: u
     .await;
     let mut connection = Connection::new(core, stream, peer, listener, deadline);
     let next = connection.run().await;
-    if next == Next::Linger {
+    // The last response may still be on its way out.
+    connection.deadline.set(Timer::Response, LINGER_MS);
+    if settled(&mut connection.stream.tx, &connection.deadline, Timer::Response).await.is_ok()
+        && next == Next::Linger
+    {
         connection.linger().await;
     }
 }
@@ -155,11 +159,22 @@ impl Connection {
         }
         let core = Rc::clone(&self.core);
         let keep_alive_ms = core.generation().table.listeners[self.listener].timeouts.keep_alive_ms;
+        let stall_ms = core.generation().table.listeners[self.listener].timeouts.write_stall_ms;
         self.deadline.set(Timer::Request, keep_alive_ms);
         let mut was_told = false;
+        // The last response may still be on its way out.
+        let is_sending = self.stream.tx.is_sending();
+        let mut send = is_sending.then(|| Unwatched::leave(&self.deadline, Timer::Response));
         let received = poll_fn(|cx| {
             if let Poll::Ready(received) = self.stream.rx.poll_recv(cx) {
                 return Poll::Ready(Some(received));
+            }
+            if let Some(unwatched) = &mut send {
+                match unwatched.poll(&mut self.stream.tx, cx, &self.deadline, Timer::Response, stall_ms) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => send = None,
+                    Poll::Ready(Err(_)) => return Poll::Ready(None),
+                }
             }
             if core.is_draining() && !was_told {
                 was_told = true;
@@ -172,6 +187,7 @@ impl Connection {
             Poll::Pending
         })
         .await;
+        self.deadline.clear(Timer::Response);
         match received {
             Some((Ok(count), buf)) if count > 0 => {
                 self.inbox = Some(buf);

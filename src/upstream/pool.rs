@@ -152,18 +152,18 @@ impl Lease {
     }
 
     /// Gives a connection back whose exchange ended cleanly: its response complete, nothing of it unread. `spare` is
-    /// the buffer to wait in for the next response.
-    pub fn release(mut self, spare: Buf, policy: &PoolPolicy, now_ms: u64) {
-        let Some(spare) = spare.into_small() else { return };
+    /// the buffer to wait in for the next response, unless a receive is armed already.
+    pub fn release(mut self, spare: Option<Buf>, policy: &PoolPolicy, now_ms: u64) {
         let Some(mut connection) = self.connection.take() else { return };
+        if !connection.stream.rx.is_armed() {
+            let Some(spare) = spare.and_then(Buf::into_small) else { return };
+            connection.stream.rx.arm(spare);
+        }
         let too_old =
             policy.max_age_ms != 0 && now_ms.saturating_sub(connection.born_ms) >= policy.max_age_ms;
         let waiter = if too_old { None } else { self.pool.next_waiter() };
         if too_old || (waiter.is_none() && self.pool.idle.borrow().len() >= policy.max_idle) {
             return; // The drop of `self` gives the place on.
-        }
-        if !connection.stream.rx.is_armed() {
-            connection.stream.rx.arm(spare);
         }
         // The place goes with the connection.
         self.holds_place = false;
