@@ -266,7 +266,7 @@ fn listening(line: &str) -> Option<(String, SocketAddr)> {
     Some((name.to_owned(), rest.trim().parse().ok()?))
 }
 
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+pub fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
