@@ -266,7 +266,8 @@ fn reference(wire: &[u8]) -> Option<(Vec<u8>, usize, Vec<u8>)> {
         let valid_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let valid_value = value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
-        if !valid_name || !valid_value || name.eq_ignore_ascii_case("host") {
+        let is_forbidden = FieldName::recognise(name.as_bytes()).is_forbidden_in_trailers();
+        if !valid_name || !valid_value || is_forbidden {
             return None;
         }
         trailers.extend(format!("{name}: {}\r\n", value.trim_matches([' ', '\t'])).into_bytes());
