@@ -14,7 +14,7 @@ use super::{
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
     record::Record,
-    relay::{Failed, Relay, Wait, append_payload, copy_of, sent, trailer_section},
+    relay::{Failed, Relay, Unsent, Wait, append_payload, copy_of, sent, trailer_section},
     tunnel::{Carried, tunnel},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         framing::BodyLength,
         method::Method,
         path::{Canonical, canonicalize},
-        response::{ResponseBody, ResponseHead},
+        response::{ResponseBody, ResponseError, ResponseHead},
         version::Version,
     },
     net::{Stream, Tx},
@@ -59,7 +59,7 @@ pub(super) async fn attempt(
     was_idle: bool,
 ) -> Result<Next, Failure> {
     let body_was_whole = asked.body.is_done();
-    let (out, trailers_to_come) = write_request(x, asked, target)?;
+    let (out, unsent) = write_request(x, asked, target)?;
     let (core, generation, listener) = (x.core, x.generation, x.listener);
     // A try before this one may have received of the next request already.
     let connection_has_next = x.connection.has_next();
@@ -101,7 +101,7 @@ pub(super) async fn attempt(
             lines: asked.lines,
             record: x.record,
         };
-        let request = pin!(outgoing.run(out, trailers_to_come));
+        let request = pin!(outgoing.run(out, unsent));
         beside(request, responding.run(response)).await
     };
 
@@ -202,21 +202,25 @@ impl Responding<'_> {
         let (head, payload) = buf.filled()[..head_len + taken.payload].split_at(head_len);
         let mut out = heads::buffer_for(buf.len())?;
         self.write_head(&mut out, response, head, send_as, keep_alive)?;
-        let trailers_to_come = append_payload(&mut out, payload, send_as, &body)?;
+        let mut unsent = append_payload(&mut out, payload, send_as, &body);
 
         let reusable = |body: &BodyReader| {
             body.is_done() && !has_excess && response.keep_alive && framing != ResponseBody::UntilClose
         };
-        let is_whole = body.is_done() && !trailers_to_come;
+        let is_whole = body.is_done() && unsent.payload.is_empty() && !unsent.end;
         if is_whole && reusable(&body) && self.progress.request_sent.get() {
             // The next response's receive goes to the kernel together with this one's send.
-            buf.reset(0, 0);
-            self.incoming.upstream.arm(buf);
+            self.incoming.upstream.arm(buf.into_small().ok_or(Error::NoBuffer)?);
             let spare = self.send(out).await?;
             return Ok(Responded::Complete { spare, reusable: true, keep_alive });
         }
         let mut spare = self.send(out).await?;
-        if trailers_to_come {
+        while !unsent.payload.is_empty() {
+            spare.reset(0, 0);
+            unsent = append_payload(&mut spare, unsent.payload, send_as, &body);
+            spare = self.send(spare).await?;
+        }
+        if unsent.end {
             spare = self.send_trailers(&body, spare).await?;
         }
         drop(spare);
@@ -281,6 +285,8 @@ impl Responding<'_> {
         send_as: SendAs,
         keep_alive: bool,
     ) -> Result<(), Error> {
+        // Too large with what is added to it: the upstream's fault or the configuration's, never the client's.
+        let too_large = || Error::ResponseHead(ResponseError::HeadTooLarge);
         let Target { cluster, at, .. } = self.target;
         let sticky = cluster.sticky.as_ref().filter(|_| self.facts.sticky_endpoint(cluster) != Some(at));
         self.lines.clear();
@@ -288,7 +294,7 @@ impl Responding<'_> {
             sticky.append_set_cookie(cluster.endpoints[at].id, self.lines);
         }
         let variables = self.facts.variables(self.route, self.captures);
-        self.route.response_headers.append(&variables, self.lines).map_err(|_| Error::HeadOverflow)?;
+        self.route.response_headers.append(&variables, self.lines).map_err(|_| too_large())?;
         heads::response(
             out,
             &heads::ResponseParts {
@@ -303,7 +309,8 @@ impl Responding<'_> {
                 forwarding: &self.generation.table.forwarding,
                 date: self.core.clock.date(),
             },
-        )?;
+        )
+        .map_err(|_| too_large())?;
         self.record.on_answer(response.status);
         Ok(())
     }
@@ -377,8 +384,12 @@ async fn carry(
     x.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
 }
 
-/// The request as it goes upstream: its head, and what of its body is here. `true` when trailers are still to be sent.
-fn write_request(x: &Exchange<'_>, asked: &mut Asked<'_>, target: Target<'_>) -> Result<(Buf, bool), Error> {
+/// The request as it goes upstream: its head and what of its body is here, and what of that did not fit.
+fn write_request<'a>(
+    x: &Exchange<'_>,
+    asked: &mut Asked<'a>,
+    target: Target<'_>,
+) -> Result<(Buf, Unsent<'a>), Error> {
     let Asked { facts, route, captures, payload, body, text, lines, .. } = asked;
     let variables = facts.variables(route, captures);
     let is_rewritten = upstream_target(route, x.listener, &variables, lines, text)?;
@@ -407,8 +418,8 @@ fn write_request(x: &Exchange<'_>, asked: &mut Asked<'_>, target: Target<'_>) ->
             forwarding: &x.generation.table.forwarding,
         },
     )?;
-    let trailers_to_come = append_payload(&mut out, payload, send_as(facts.head.body), body)?;
-    Ok((out, trailers_to_come))
+    let unsent = append_payload(&mut out, payload, send_as(facts.head.body), body);
+    Ok((out, unsent))
 }
 
 /// Renders a route's rewrite into `out`; `false` when it has none. `rendered` is scratch space.

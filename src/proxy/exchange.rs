@@ -19,12 +19,13 @@ use super::{
     generation::{ClusterState, EndpointState, Generation},
     heads,
     record::Record,
-    relay::{Wait, overdue, sent},
+    relay::{Wait, overdue, poll_received, sent},
     reply,
 };
 use crate::{
     buf::{Buf, Size},
     clock::{Deadline, Timer},
+    config::types::HalfClose,
     http::{
         body::BodyReader,
         field::FieldName,
@@ -34,13 +35,13 @@ use crate::{
         response::ResponseHead,
         version::Version,
     },
-    net::connect,
+    net::{Stream, connect},
     policy::{forwarded, request_id},
     route::Captures,
     table::{Action, Cluster, Listener, Route},
     upstream::{
         health::Mode,
-        pool::{Acquired, Lease},
+        pool::{Acquired, Lease, Waiting},
     },
 };
 
@@ -146,7 +147,13 @@ async fn serve_request(
         TargetForm::Origin | TargetForm::Absolute => {
             canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
         }
-        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+        TargetForm::Asterisk => {
+            // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
+            path.clear();
+            path.push(b'*');
+            Canonical::Written
+        }
+        TargetForm::Authority => Canonical::AsIs,
     };
     x.record.is_canonical = canonical == Canonical::AsIs;
     let mut facts = Facts {
@@ -221,7 +228,9 @@ async fn relay(
         let _load = Load::on(target.endpoint());
         x.record.on_try(x.core, at, target.number());
 
-        let (lease, was_idle) = match acquire(x, target, is_second).await {
+        // While the request waits, what the client sends can only be its next one.
+        let may_watch = asked.body.is_done() && asked.rest.is_empty();
+        let (lease, was_idle) = match acquire(x, target, is_second, may_watch).await {
             Ok(acquired) => acquired,
             Err(failed @ (Error::Connect | Error::ConnectTimeout)) => {
                 // Nothing was sent: the next endpoint may have it, whatever the method.
@@ -252,9 +261,14 @@ async fn relay(
 }
 
 /// A connection to the endpoint: one that was idle (`true`), or a new one.
-async fn acquire(x: &mut Exchange<'_>, target: Target<'_>, fresh_only: bool) -> Result<(Lease, bool), Error> {
+async fn acquire(
+    x: &mut Exchange<'_>,
+    target: Target<'_>,
+    fresh_only: bool,
+    may_watch: bool,
+) -> Result<(Lease, bool), Error> {
     let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
-    let (core, deadline) = (x.core, &x.connection.deadline);
+    let core = x.core;
     let now_ms = core.clock.now_ms();
     let acquired = poll_fn(|cx| {
         Poll::Ready(if fresh_only {
@@ -273,12 +287,12 @@ async fn acquire(x: &mut Exchange<'_>, target: Target<'_>, fresh_only: bool) -> 
         Acquired::Reused(lease) => (lease, true),
         Acquired::Fresh(lease) => (lease, false),
         Acquired::QueueFull => return Err(Error::QueueFull),
-        Acquired::Wait(mut waiting) => {
+        Acquired::Wait(waiting) => {
             core.figures.borrow_mut().counters.pool_waits += 1;
-            deadline.set(Timer::Response, policy.queue_timeout_ms);
-            in_time(deadline, Error::QueueTimeout, |cx| waiting.poll(cx)).await?
+            wait_turn(x, waiting, policy.queue_timeout_ms, may_watch).await?
         }
     };
+    let deadline = &x.connection.deadline;
     if was_idle {
         core.figures.borrow_mut().counters.pool_hits += 1;
         return Ok((lease, true));
@@ -290,6 +304,49 @@ async fn acquire(x: &mut Exchange<'_>, target: Target<'_>, fresh_only: bool) -> 
     deadline.clear(Timer::Response);
     lease.connected(connected.map_err(|_| Error::Connect)?, core.clock.now_ms());
     Ok((lease, false))
+}
+
+/// Waits in a pool's queue. A client that leaves meanwhile gives its place up; what else it sends is kept.
+async fn wait_turn(
+    x: &mut Exchange<'_>,
+    mut waiting: Waiting,
+    timeout_ms: u64,
+    may_watch: bool,
+) -> Result<(Lease, bool), Error> {
+    let half_close = x.listener.half_close;
+    let mut watches = may_watch && !x.connection.has_next() && !x.connection.half_closed;
+    let Connection { stream: Stream { rx, .. }, deadline, half_closed, .. } = &mut *x.connection;
+    if watches && !rx.is_armed() {
+        match Buf::take(Size::Small) {
+            Some(buf) => rx.arm(buf),
+            None => watches = false,
+        }
+    }
+    let mut next = None;
+    deadline.set(Timer::Response, timeout_ms);
+    let result = in_time(deadline, Error::QueueTimeout, |cx| {
+        if let Poll::Ready(granted) = waiting.poll(cx) {
+            return Poll::Ready(Ok(granted));
+        }
+        if watches && let Poll::Ready(received) = poll_received(rx, cx) {
+            watches = false;
+            match received {
+                Ok((0, _)) => {
+                    *half_closed = true;
+                    if half_close == HalfClose::Abort {
+                        return Poll::Ready(Err(Error::ClientGone));
+                    }
+                }
+                Ok((_, buf)) => next = Some(buf),
+                Err(_) => return Poll::Ready(Err(Error::ClientGone)),
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    deadline.clear(Timer::Response);
+    x.connection.keep(next);
+    result?
 }
 
 /// Waits for `poll` until the response's timer runs out, which is `late`, or the exchange's.
@@ -453,7 +510,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     route.response_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
     let keep_alive = x.keep_alive && body.is_done();
     let mut out = heads::buffer_for(text.len() + lines.len())?;
-    heads::own(
+    let mut unsent = heads::own(
         &mut out,
         &heads::OwnParts {
             status,
@@ -467,10 +524,20 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
         },
     )?;
     x.record.on_answer(status);
-    x.record.sent += out.len() as u64;
     let Connection { stream, deadline, .. } = &mut *x.connection;
-    deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
-    sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+    loop {
+        x.record.sent += out.len() as u64;
+        deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
+        out = sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+        if unsent.is_empty() {
+            break;
+        }
+        out.reset(0, 0);
+        let (now, later) = unsent.split_at(unsent.len().min(out.spare_len()));
+        let fits = out.push(now);
+        debug_assert!(fits, "there is room for it");
+        unsent = later;
+    }
     Ok(match (body.is_done(), keep_alive) {
         (false, _) => Next::Linger,
         (true, true) => Next::KeepAlive,

@@ -237,8 +237,8 @@ pub(super) struct OwnParts<'a> {
     pub(super) date: [u8; HTTP_DATE_BYTES],
 }
 
-/// Writes a response of the gateway's own, with its body.
-pub(super) fn own(out: &mut Buf, parts: &OwnParts<'_>) -> Result<(), Error> {
+/// Writes a response of the gateway's own with as much of its body as fits, and gives back the rest.
+pub(super) fn own<'p>(out: &mut Buf, parts: &OwnParts<'p>) -> Result<&'p [u8], Error> {
     let mut to = HeadWriter::new(out);
     status_line(&mut to, parts.status, None);
     to.field(b"Date", &parts.date);
@@ -254,10 +254,13 @@ pub(super) fn own(out: &mut Buf, parts: &OwnParts<'_>) -> Result<(), Error> {
     to.put(parts.lines);
     connection(&mut to, parts.keep_alive, parts.version);
     to.finish()?;
-    if has_body && !parts.is_head && !out.push(parts.body) {
-        return Err(Error::HeadOverflow);
+    if !has_body || parts.is_head {
+        return Ok(&[]);
     }
-    Ok(())
+    let (now, later) = parts.body.split_at(parts.body.len().min(out.spare_len()));
+    let fits = out.push(now);
+    debug_assert!(fits, "there is room for it");
+    Ok(later)
 }
 
 /// The first line. An upstream's reason phrase is kept; where there is none, the usual one is put.

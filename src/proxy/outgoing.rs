@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     error::Error,
-    relay::{Failed, Relay, Wait, poll_received, sent, trailer_section},
+    relay::{Failed, Relay, Unsent, Wait, append_payload, poll_received, sent, trailer_section},
 };
 use crate::{
     buf::{Buf, Size},
@@ -57,8 +57,8 @@ pub(super) struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Sends the head and what of the body came with it, then the rest of the body; then watches the client. Comes
     /// back only with an error that ends the exchange.
-    pub(super) async fn run(mut self, head: Buf, head_has_trailers_to_come: bool) -> Error {
-        match self.send_all(head, head_has_trailers_to_come).await {
+    pub(super) async fn run(mut self, head: Buf, unsent: Unsent<'_>) -> Error {
+        match self.send_all(head, unsent).await {
             Ok(spare) => {
                 self.progress.request_sent.set(true);
                 drop(spare);
@@ -79,12 +79,18 @@ impl Outgoing<'_> {
         self.watch().await
     }
 
-    async fn send_all(&mut self, head: Buf, trailers_to_come: bool) -> Result<Buf, Failed> {
+    async fn send_all(&mut self, head: Buf, mut unsent: Unsent<'_>) -> Result<Buf, Failed> {
         self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
         self.deadline.set(Timer::Request, self.send_ms);
         let mut spare =
             sent(self.upstream, head, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
-        if trailers_to_come {
+        while !unsent.payload.is_empty() {
+            spare.reset(0, 0);
+            unsent = append_payload(&mut spare, unsent.payload, self.send_as, self.body);
+            self.progress.sent.set(self.progress.sent.get() + spare.len() as u64);
+            spare = sent(self.upstream, spare, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+        }
+        if unsent.end {
             let mut end = trailer_section(self.body);
             while !end.is_empty() {
                 spare.reset(0, 0);

@@ -206,51 +206,37 @@ pub(super) fn with_room(mut buf: Buf) -> Result<Buf, Error> {
     if large.push(buf.filled()) && large.spare_len() > 0 { Ok(large) } else { Err(Error::HeadOverflow) }
 }
 
-/// Puts a body's beginning behind the head in `out`, framed. `Ok(true)` when the body is complete but its trailers are
-/// still to be sent; an error when it does not fit.
-pub(super) fn append_payload(
+/// What of a body's beginning did not fit behind its head, and is still to be sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Unsent<'p> {
+    pub(super) payload: &'p [u8],
+    /// The body's end, after the payload.
+    pub(super) end: bool,
+}
+
+/// Puts as much of a body's beginning as fits behind what is in `out`, framed, and the body's end if it is there.
+pub(super) fn append_payload<'p>(
     out: &mut Buf,
-    payload: &[u8],
+    payload: &'p [u8],
     send_as: SendAs,
     body: &BodyReader,
-) -> Result<bool, Error> {
-    match send_as {
-        SendAs::Plain => out.push(payload).then_some(false).ok_or(Error::HeadOverflow),
-        SendAs::Chunked => {
-            let mut piece = Piece { out, fits: true };
-            piece.chunk(payload);
-            let mut trailers = false;
-            if body.is_done() {
-                trailers = !body.trailers().is_empty();
-                if !trailers {
-                    piece.put(LAST_CHUNK);
-                }
-            }
-            piece.fits.then_some(trailers).ok_or(Error::HeadOverflow)
-        }
+) -> Unsent<'p> {
+    let framing = if send_as == SendAs::Chunked { HEADROOM + TAILROOM } else { 0 };
+    let room = out.spare_len().saturating_sub(framing);
+    let (now, later) = payload.split_at(payload.len().min(room));
+    if send_as == SendAs::Plain {
+        let fits = out.push(now);
+        debug_assert!(fits, "there is room for it");
+        return Unsent { payload: later, end: false };
     }
-}
-
-struct Piece<'b> {
-    out: &'b mut Buf,
-    fits: bool,
-}
-
-impl Piece<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.fits &= self.out.push(bytes);
-    }
-
-    fn chunk(&mut self, payload: &[u8]) {
-        if payload.is_empty() {
-            return;
-        }
+    if !now.is_empty() {
         let mut header = [0; CHUNK_HEADER_BYTES];
-        let start = write_chunk_header(payload.len(), &mut header);
-        self.put(&header[start..]);
-        self.put(payload);
-        self.put(b"\r\n");
+        let start = write_chunk_header(now.len(), &mut header);
+        let fits = out.push(&header[start..]) && out.push(now) && out.push(b"\r\n");
+        debug_assert!(fits, "the room for framing was kept");
     }
+    let ends_here = body.is_done() && later.is_empty() && body.trailers().is_empty() && out.push(LAST_CHUNK);
+    Unsent { payload: later, end: body.is_done() && !ends_here }
 }
 
 /// A buffer of its own for bytes that belong to what comes next.

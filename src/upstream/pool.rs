@@ -161,7 +161,8 @@ impl Lease {
 
     /// Gives a connection back whose exchange ended cleanly: its response complete, nothing of it unread. `spare` is
     /// the buffer to wait in for the next response.
-    pub fn release(mut self, mut spare: Buf, policy: &PoolPolicy, now_ms: u64) {
+    pub fn release(mut self, spare: Buf, policy: &PoolPolicy, now_ms: u64) {
+        let Some(spare) = spare.into_small() else { return };
         let Some(mut connection) = self.connection.take() else { return };
         let too_old =
             policy.max_age_ms != 0 && now_ms.saturating_sub(connection.born_ms) >= policy.max_age_ms;
@@ -170,7 +171,6 @@ impl Lease {
             return; // The drop of `self` gives the place on.
         }
         if !connection.stream.rx.is_armed() {
-            spare.reset(0, 0);
             connection.stream.rx.arm(spare);
         }
         // The place goes with the connection.

@@ -6,18 +6,20 @@
 #![allow(unreachable_pub, reason = "a module that every test binary includes")]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Condvar, Mutex,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
     time::Duration,
 };
+
+pub mod demo;
 
 /// How long a test waits for anything before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,12 +32,31 @@ pub struct Gateway {
     log: Receiver<String>,
     /// Lines of standard error after the start.
     pub messages: Receiver<String>,
+    /// Those until it listened.
+    pub start_messages: Vec<String>,
     pub dir: tempdir::TempDir,
 }
 
 /// A configuration with one listener `public`, one worker and this rest.
 pub fn config(rest: &str) -> String {
     format!("[runtime]\nworkers = 1\n[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n{rest}\n")
+}
+
+/// A cluster `all` of these endpoints with further keys, and a route `all` to it.
+pub fn cluster(endpoints: &[SocketAddr], keys: &str) -> String {
+    weighted(&endpoints.iter().map(|address| (*address, 1)).collect::<Vec<_>>(), keys)
+}
+
+/// The same with weights.
+pub fn weighted(endpoints: &[(SocketAddr, u32)], keys: &str) -> String {
+    let list: Vec<String> = endpoints
+        .iter()
+        .map(|(address, weight)| format!("{{ address = \"{address}\", weight = {weight} }}"))
+        .collect();
+    format!(
+        "[[cluster]]\nname = \"all\"\nendpoints = [{}]\n{keys}\n[[route]]\nname = \"all\"\ncluster = \"all\"\n",
+        list.join(", ")
+    )
 }
 
 /// A configuration whose only route sends everything to these endpoints.
@@ -56,19 +77,45 @@ impl Gateway {
 
     /// The same, with environment variables.
     pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
+        command.envs(environment.iter().copied());
+        let mut gateway = Self::start_by(command, config);
+        gateway.log = lines(gateway.child.stdout.take().unwrap());
+        gateway
+    }
+
+    /// The same, with at most so many descriptors.
+    pub fn start_limited(config: &str, descriptors: u32) -> Self {
+        let mut command = Command::new("sh");
+        let limit = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.args(["-c", &limit, env!("CARGO_BIN_EXE_ringgate")]);
+        let mut gateway = Self::start_by(command, config);
+        gateway.log = lines(gateway.child.stdout.take().unwrap());
+        gateway
+    }
+
+    /// The same, with a standard output that is not read until [`Gateway::read_log`].
+    pub fn start_unread(config: &str) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_ringgate")), config)
+    }
+
+    /// Begins to read the standard output.
+    pub fn read_log(&mut self) {
+        self.log = lines(self.child.stdout.take().unwrap());
+    }
+
+    fn start_by(mut command: Command, config: &str) -> Self {
         let dir = tempdir::TempDir::new();
         let file = dir.path().join("gateway.toml");
         std::fs::write(&file, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        let mut child = command
             .args(["run", "-c"])
             .arg(&file)
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = lines(child.stdout.take().unwrap());
         let messages = lines(child.stderr.take().unwrap());
         let wanted = config.matches("[[listener]]").count();
         let mut addresses = HashMap::new();
@@ -82,7 +129,8 @@ impl Gateway {
             }
             said.push(line);
         }
-        Self { child, addresses, log, messages, dir }
+        let (_, log) = channel();
+        Self { child, addresses, log, messages, start_messages: said, dir }
     }
 
     /// Where the listener `public` (or the only one) listens.
@@ -118,15 +166,88 @@ impl Gateway {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
+    /// The next line of the standard output, as it is.
+    pub fn raw_log_line(&self) -> String {
+        self.log.recv_timeout(PATIENCE).expect("an access-log line")
+    }
+
+    /// Lines of the standard output until its end.
+    pub fn rest_of_log(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => return lines,
+                Err(RecvTimeoutError::Timeout) => panic!("the log does not end"),
+            }
+        }
+    }
+
+    /// The next line of standard error that has this in it.
+    pub fn message(&self, part: &str) -> String {
+        let mut said = Vec::new();
+        loop {
+            let Ok(line) = self.messages.recv_timeout(PATIENCE) else {
+                panic!("no message with `{part}`; it said:\n{}", said.join("\n"));
+            };
+            if line.contains(part) {
+                return line;
+            }
+            said.push(line);
+        }
+    }
+
+    /// The figures of all cores; one that is 0 is missing.
+    pub fn figures(&self) -> HashMap<String, u64> {
+        self.signal("QUIT");
+        let mut figures = HashMap::new();
+        loop {
+            let line = self.messages.recv_timeout(PATIENCE).expect("figures");
+            if line.contains(" exchanges responses=") {
+                return figures;
+            }
+            if let Some((_, figure)) = line.split_once("figure=\"") {
+                let (name, value) = figure.split_once("\" value=").unwrap();
+                figures.insert(name.to_owned(), value.trim().parse().unwrap());
+            }
+        }
+    }
+
+    /// One figure.
+    pub fn figure(&self, name: &str) -> u64 {
+        self.figures().get(name).copied().unwrap_or(0)
+    }
+
+    /// Waits until a figure is so much.
+    pub fn wait_for_figure(&self, name: &str, value: u64) {
+        within(&format!("{name} = {value}"), || (self.figure(name) == value).then_some(()));
+    }
+
+    /// Processor time used so far, in clock ticks (hundredths of a second).
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
     /// A client connection to the gateway.
     pub fn connect(&self) -> Peer {
-        Peer::new(TcpStream::connect(self.address()).unwrap())
+        Peer::connect(self.address())
     }
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most resident memory there has been, in KiB.
+    pub fn resident_max_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
@@ -177,6 +298,10 @@ pub struct Peer {
 }
 
 impl Peer {
+    pub fn connect(to: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(to).unwrap())
+    }
+
     pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -204,7 +329,7 @@ impl Peer {
     }
 
     /// Receives more; 0 at the end, a reset included.
-    fn more(&mut self) -> usize {
+    pub fn more(&mut self) -> usize {
         let mut chunk = [0; 65536];
         match self.stream.read(&mut chunk) {
             Ok(count) => {
@@ -257,6 +382,11 @@ impl Peer {
         }
         let rest = self.inbox.split_off(count);
         std::mem::replace(&mut self.inbox, rest)
+    }
+
+    /// Whether the other side has ended, with nothing sent before. Waits for either.
+    pub fn is_ended(&mut self) -> bool {
+        self.inbox.is_empty() && self.more() == 0
     }
 
     /// Everything until the other side ends.
@@ -396,6 +526,34 @@ impl Upstream {
         (upstream, receiver)
     }
 
+    /// Asks the test for every answer, and tells it when a connection ends.
+    pub fn asking() -> (Self, Asked) {
+        let (sender, events) = channel();
+        let sender = Mutex::new(sender);
+        let upstream = Self::scripted(move |mut peer, connection| {
+            let sender = sender.lock().unwrap().clone();
+            while let Some(head) = peer.try_head() {
+                let Some(body) = try_request_body(&mut peer, &head) else { break };
+                let (answer, answers) = channel();
+                let _ = sender.send(Event::Asked(Question { connection, head, body, answer }));
+                // `None` says that the connection lives on; without it the question was dropped.
+                let lives_on = loop {
+                    match answers.recv() {
+                        Ok(Some(bytes)) if peer.try_send(&bytes) => {}
+                        Ok(Some(_)) | Err(_) => break false,
+                        Ok(None) => break true,
+                    }
+                };
+                if !lives_on {
+                    break;
+                }
+            }
+            drop(peer);
+            let _ = sender.send(Event::Ended(connection));
+        });
+        (upstream, Asked { events, ended: Vec::new(), questions: VecDeque::new() })
+    }
+
     /// Connections accepted so far.
     pub fn accepted(&self) -> usize {
         *self.state.accepted.lock().unwrap()
@@ -411,6 +569,119 @@ impl Upstream {
             .unwrap();
         assert!(!timeout.timed_out(), "{} of {connections} connections came", *accepted);
     }
+}
+
+/// A GET of this path.
+pub fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+/// A POST of this body.
+pub fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+enum Event {
+    Asked(Question),
+    Ended(usize),
+}
+
+/// What an [`Upstream::asking`] is asked.
+pub struct Asked {
+    events: Receiver<Event>,
+    ended: Vec<usize>,
+    questions: VecDeque<Question>,
+}
+
+impl Asked {
+    /// The next request.
+    pub fn question(&mut self) -> Question {
+        loop {
+            if let Some(question) = self.questions.pop_front() {
+                return question;
+            }
+            self.event();
+        }
+    }
+
+    /// The next connection that ends, by its number.
+    pub fn ended(&mut self) -> usize {
+        while self.ended.is_empty() {
+            self.event();
+        }
+        self.ended.remove(0)
+    }
+
+    /// Whether a request has come that was not taken yet.
+    pub fn has_question(&mut self) -> bool {
+        while let Ok(event) = self.events.try_recv() {
+            self.note(event);
+        }
+        !self.questions.is_empty()
+    }
+
+    fn event(&mut self) {
+        let event = self.events.recv_timeout(PATIENCE).expect("something happens at the upstream");
+        self.note(event);
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Asked(question) => self.questions.push_back(question),
+            Event::Ended(connection) => self.ended.push(connection),
+        }
+    }
+}
+
+/// A request that waits for its answer. Dropped unanswered, its connection is closed.
+pub struct Question {
+    /// The connection's number.
+    pub connection: usize,
+    pub head: String,
+    pub body: Vec<u8>,
+    answer: Sender<Option<Vec<u8>>>,
+}
+
+impl Question {
+    /// Answers 200 with this body; the connection lives on.
+    pub fn ok(self, body: &str) {
+        self.part(ok(body.as_bytes()));
+        let _ = self.answer.send(None);
+    }
+
+    /// Sends these bytes and closes the connection.
+    pub fn last(self, bytes: impl AsRef<[u8]>) {
+        self.part(bytes);
+    }
+
+    /// Sends these bytes; more may follow.
+    pub fn part(&self, bytes: impl AsRef<[u8]>) {
+        let _ = self.answer.send(Some(bytes.as_ref().to_vec()));
+    }
+
+    /// Ends the answer; the connection lives on.
+    pub fn end(self) {
+        let _ = self.answer.send(None);
+    }
+
+    /// The request's path.
+    pub fn path(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap()
+    }
+}
+
+/// A request's body, or `None` when the connection ends within it.
+fn try_request_body(peer: &mut Peer, head: &str) -> Option<Vec<u8>> {
+    if field(head, "transfer-encoding").is_some() {
+        return Some(peer.chunked());
+    }
+    let length: usize = field(head, "content-length").map_or(0, |length| length.parse().unwrap());
+    while peer.inbox.len() < length {
+        if peer.more() == 0 {
+            return None;
+        }
+    }
+    Some(peer.exactly(length))
 }
 
 /// A request's body, by its head.
