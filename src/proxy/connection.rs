@@ -181,7 +181,9 @@ impl Connection {
                 self.deadline.set(Timer::Request, DRAIN_IDLE_MS);
             }
             if self.deadline.has_expired(Timer::Request) {
-                core.figures.borrow_mut().on_timeout(Timeout::KeepAlive);
+                if !was_told {
+                    core.figures.borrow_mut().on_timeout(Timeout::KeepAlive);
+                }
                 return Poll::Ready(None);
             }
             Poll::Pending

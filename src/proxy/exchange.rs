@@ -248,7 +248,6 @@ async fn relay(
         match attempt(x, asked, response, target, lease, was_idle).await {
             Ok(next) => return Ok(next),
             Err(Failure { is_repeatable: true, .. }) if !is_second => {
-                x.core.figures.borrow_mut().counters.retries += 1;
                 again = Some(at);
             }
             Err(Failure { error, .. }) => {

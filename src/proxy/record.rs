@@ -112,7 +112,9 @@ impl Record {
         self.tries += 1;
         self.endpoint = Some(place);
         self.sent_us = 0;
-        if let Some(endpoint) = core.figures.borrow_mut().endpoints.get_mut(number) {
+        let mut figures = core.figures.borrow_mut();
+        figures.counters.retries += u64::from(self.tries > 1);
+        if let Some(endpoint) = figures.endpoints.get_mut(number) {
             endpoint.requests += 1;
         }
     }
@@ -235,16 +237,12 @@ impl Record {
         let mut figures = core.figures.borrow_mut();
         let status = (self.status != CLIENT_GONE).then_some(self.status);
         figures.on_exchange(self.route, status, now_us.saturating_sub(self.began_us));
-        figures.counters.downstream_bytes_received += self.received;
-        figures.counters.downstream_bytes_sent += self.sent;
-        if core.log.try_borrow().is_ok_and(|log| log.is_some()) {
-            figures.counters.log_lines += 1;
-        }
         if let Some(reason) = self.end {
             figures.on_refusal(reason as u8);
             figures.counters.clients_gone += u64::from(reason == Reason::ClientGone);
         }
-        if let Some(timeout) = self.error.and_then(timeout_of) {
+        let tunnel_idle = (self.end == Some(Reason::TunnelIdle)).then_some(Timeout::TunnelIdle);
+        if let Some(timeout) = self.error.and_then(timeout_of).or(tunnel_idle) {
             figures.on_timeout(timeout);
         }
     }
