@@ -103,6 +103,7 @@ pub(super) async fn attempt(
         beside(request, responding.run(response)).await
     };
 
+    asked.is_whole |= progress.request_sent.get();
     x.record.on_request_side(&progress);
     x.connection.half_closed |= progress.half_closed.get();
     let next = progress.next.take();
