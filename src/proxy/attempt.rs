@@ -61,7 +61,8 @@ pub(super) async fn attempt(
     let body_was_whole = asked.body.is_done();
     let (out, trailers_to_come) = write_request(x, asked, target)?;
     let (core, generation, listener) = (x.core, x.generation, x.listener);
-    let Connection { stream: Stream { rx: client_rx, tx: client_tx, .. }, deadline, .. } = &mut *x.connection;
+    let Connection { stream: Stream { rx: client_rx, tx: client_tx, .. }, deadline, inbox, .. } =
+        &mut *x.connection;
     let Some(Stream { rx: upstream_rx, tx: upstream_tx, .. }) = lease.stream() else {
         return Err(Error::UpstreamClosed.into());
     };
@@ -80,7 +81,8 @@ pub(super) async fn attempt(
             first_byte_ms: target.cluster.first_byte_ms,
             send_ms: target.cluster.idle_ms,
             half_close: listener.half_close,
-            has_next: !asked.rest.is_empty(),
+            // Bytes that a try before this one received are in the inbox.
+            has_next: !asked.rest.is_empty() || inbox.is_some(),
         };
         let responding = Responding {
             core,
@@ -106,11 +108,10 @@ pub(super) async fn attempt(
     asked.is_whole |= progress.request_sent.get();
     x.record.on_request_side(&progress);
     x.connection.half_closed |= progress.half_closed.get();
-    let next = progress.next.take();
+    x.connection.keep(progress.next.take());
     let responded = match result {
         Ok(responded) => responded,
         Err(error) => {
-            x.connection.keep(next);
             // Only a connection that had been idle can have been closed before the request reached it.
             let is_unharmed = error == Error::UpstreamClosed && was_idle && !began.get();
             let is_repeatable = is_unharmed && body_was_whole && asked.facts.head.method.is_idempotent();
@@ -120,13 +121,12 @@ pub(super) async fn attempt(
     x.on_endpoint_response(target, response.status);
     match responded {
         Responded::Tunnel { rest } => {
-            let early = if next.is_some() { next } else { copy_of(asked.rest).filter(|buf| !buf.is_empty()) };
+            let early = x.connection.inbox.take().or_else(|| copy_of(asked.rest));
             let Some(upstream) = lease.stream() else { return Err(Error::UpstreamClosed.into()) };
             carry(x, upstream, early, rest).await;
             Ok(Next::Close)
         }
         Responded::Complete { spare, reusable, keep_alive } => {
-            x.connection.keep(next);
             if reusable {
                 lease.release(spare, &target.state.pool, x.core.clock.now_ms());
             }
