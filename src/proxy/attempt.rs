@@ -14,7 +14,7 @@ use super::{
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
     record::Record,
-    relay::{Failed, Relay, Wait, append_payload, copy_of, sent, trailer_section},
+    relay::{Behind, Failed, Relay, Wait, append_payload, copy_of, sent, trailer_section},
     tunnel::{Carried, tunnel},
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(super) async fn attempt(
     was_idle: bool,
 ) -> Result<Next, Failure> {
     let body_was_whole = asked.body.is_done();
-    let (out, trailers_to_come) = write_request(x, asked, target)?;
+    let (out, behind) = write_request(x, asked, target)?;
     let (core, generation, listener) = (x.core, x.generation, x.listener);
     let Connection { stream: Stream { rx: client_rx, tx: client_tx, .. }, deadline, inbox, .. } =
         &mut *x.connection;
@@ -101,7 +101,7 @@ pub(super) async fn attempt(
             lines: asked.lines,
             record: x.record,
         };
-        let request = pin!(outgoing.run(out, trailers_to_come));
+        let request = pin!(outgoing.run(out, behind));
         beside(request, responding.run(response)).await
     };
 
@@ -198,12 +198,12 @@ impl Responding<'_> {
         let (head, payload) = buf.filled()[..head_len + taken.payload].split_at(head_len);
         let mut out = heads::buffer_for(buf.len())?;
         self.write_head(&mut out, response, head, send_as, keep_alive)?;
-        let trailers_to_come = append_payload(&mut out, payload, send_as, &body)?;
+        let behind = append_payload(&mut out, payload, send_as, &body)?;
 
         let reusable = |body: &BodyReader| {
             body.is_done() && !has_excess && response.keep_alive && framing != ResponseBody::UntilClose
         };
-        let is_whole = body.is_done() && !trailers_to_come;
+        let is_whole = body.is_done() && behind.payload.is_none() && !behind.has_trailers;
         if is_whole && reusable(&body) && self.progress.request_sent.get() {
             // The next response's receive goes to the kernel together with this one's send.
             buf.reset(0, 0);
@@ -212,7 +212,10 @@ impl Responding<'_> {
             return Ok(Responded::Complete { spare, reusable: true, keep_alive });
         }
         let mut spare = self.send(out).await?;
-        if trailers_to_come {
+        if let Some(payload) = behind.payload {
+            spare = self.send(payload).await?;
+        }
+        if behind.has_trailers {
             spare = self.send_trailers(&body, spare).await?;
         }
         drop(spare);
@@ -373,8 +376,12 @@ async fn carry(
     x.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
 }
 
-/// The request as it goes upstream: its head, and what of its body is here. `true` when trailers are still to be sent.
-fn write_request(x: &Exchange<'_>, asked: &mut Asked<'_>, target: Target<'_>) -> Result<(Buf, bool), Error> {
+/// The request as it goes upstream: its head, and what of its body is here.
+fn write_request(
+    x: &Exchange<'_>,
+    asked: &mut Asked<'_>,
+    target: Target<'_>,
+) -> Result<(Buf, Behind), Error> {
     let Asked { facts, route, captures, payload, body, text, lines, .. } = asked;
     let variables = facts.variables(route, captures);
     let is_rewritten = upstream_target(route, x.listener, &variables, lines, text)?;
@@ -402,8 +409,8 @@ fn write_request(x: &Exchange<'_>, asked: &mut Asked<'_>, target: Target<'_>) ->
             forwarding: &x.generation.table.forwarding,
         },
     )?;
-    let trailers_to_come = append_payload(&mut out, payload, send_as(facts.head.body), body)?;
-    Ok((out, trailers_to_come))
+    let behind = append_payload(&mut out, payload, send_as(facts.head.body), body)?;
+    Ok((out, behind))
 }
 
 /// Renders a route's rewrite into `out`; `false` when it has none. `rendered` is scratch space.

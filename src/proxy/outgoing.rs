@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     error::Error,
-    relay::{Failed, Relay, Wait, poll_received, sent, trailer_section},
+    relay::{Behind, Failed, Relay, Wait, poll_received, sent, trailer_section},
 };
 use crate::{
     buf::{Buf, Size},
@@ -57,8 +57,8 @@ pub(super) struct Outgoing<'a> {
 impl Outgoing<'_> {
     /// Sends the head and what of the body came with it, then the rest of the body; then watches the client. Comes
     /// back only with an error that ends the exchange.
-    pub(super) async fn run(mut self, head: Buf, head_has_trailers_to_come: bool) -> Error {
-        match self.send_all(head, head_has_trailers_to_come).await {
+    pub(super) async fn run(mut self, head: Buf, behind: Behind) -> Error {
+        match self.send_all(head, behind).await {
             Ok(spare) => {
                 self.progress.request_sent.set(true);
                 drop(spare);
@@ -79,12 +79,12 @@ impl Outgoing<'_> {
         self.watch().await
     }
 
-    async fn send_all(&mut self, head: Buf, trailers_to_come: bool) -> Result<Buf, Failed> {
-        self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
-        self.deadline.set(Timer::Request, self.send_ms);
-        let mut spare =
-            sent(self.upstream, head, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
-        if trailers_to_come {
+    async fn send_all(&mut self, head: Buf, behind: Behind) -> Result<Buf, Failed> {
+        let mut spare = self.send(head).await?;
+        if let Some(payload) = behind.payload {
+            spare = self.send(payload).await?;
+        }
+        if behind.has_trailers {
             let mut end = trailer_section(self.body);
             while !end.is_empty() {
                 spare.reset(0, 0);
@@ -114,6 +114,12 @@ impl Outgoing<'_> {
             *self.progress.next.borrow_mut() = rest;
         }
         Ok(spare)
+    }
+
+    async fn send(&mut self, buf: Buf) -> Result<Buf, Failed> {
+        self.progress.sent.set(self.progress.sent.get() + buf.len() as u64);
+        self.deadline.set(Timer::Request, self.send_ms);
+        sent(self.upstream, buf, self.deadline, Timer::Request).await.map_err(Failed::Send)
     }
 
     /// The client's next bytes are the next request's, and are kept for it; its end or its failure may be the end.

@@ -206,9 +206,33 @@ pub(super) fn with_room(mut buf: Buf) -> Result<Buf, Error> {
     if large.push(buf.filled()) && large.spare_len() > 0 { Ok(large) } else { Err(Error::HeadOverflow) }
 }
 
-/// Puts a body's beginning behind the head in `out`, framed. `Ok(true)` when the body is complete but its trailers are
-/// still to be sent; an error when it does not fit.
+/// What of a message follows the buffer that begins with its head.
+pub(super) struct Behind {
+    /// The body's beginning, framed, where it had no room beside the head.
+    pub(super) payload: Option<Buf>,
+    /// Whether the body is complete but its trailers are still to be sent.
+    pub(super) has_trailers: bool,
+}
+
+/// Puts a body's beginning behind the head in `out`, framed; or into a buffer of its own, where a large head leaves no
+/// room.
 pub(super) fn append_payload(
+    out: &mut Buf,
+    payload: &[u8],
+    send_as: SendAs,
+    body: &BodyReader,
+) -> Result<Behind, Error> {
+    if payload.len() + HEADROOM + TAILROOM <= out.spare_len() {
+        let has_trailers = append_framed(out, payload, send_as, body)?;
+        return Ok(Behind { payload: None, has_trailers });
+    }
+    let mut own = Buf::take(Size::Large).ok_or(Error::NoBuffer)?;
+    let has_trailers = append_framed(&mut own, payload, send_as, body)?;
+    Ok(Behind { payload: Some(own), has_trailers })
+}
+
+/// Whether the body is complete but its trailers are still to be sent; an error when it does not fit.
+fn append_framed(
     out: &mut Buf,
     payload: &[u8],
     send_as: SendAs,
