@@ -262,7 +262,9 @@ impl Responding<'_> {
         head_len: usize,
     ) -> Result<Responded, Error> {
         let was_asked = self.facts.head.upgrade.is_some() && response.upgrade.is_some();
-        if response.status == 101 && !was_asked {
+        // RFC 9110 §7.8: not before the whole request was received. What is left of it would be taken for the tunnel's.
+        let is_too_early = !self.progress.request_sent.get();
+        if is_too_early || (response.status == 101 && !was_asked) {
             return Err(Error::ResponseUnexpected);
         }
         let mut out = heads::buffer_for(head_len)?;
