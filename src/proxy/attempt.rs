@@ -333,7 +333,7 @@ impl Responding<'_> {
         send_as: SendAs,
         buf: Buf,
     ) -> Result<(Buf, Option<Buf>), Error> {
-        let sent = Cell::new(0);
+        let (received, sent) = (Cell::new(0), Cell::new(0));
         let relay = Relay {
             rx: self.incoming.upstream,
             tx: self.client,
@@ -342,6 +342,7 @@ impl Responding<'_> {
             timer: Timer::Response,
             receive_ms: self.target.cluster.idle_ms,
             send_ms: self.listener.timeouts.write_stall_ms,
+            received: &received,
             sent: &sent,
         };
         let result = relay.run(body, buf).await;

@@ -34,7 +34,7 @@ pub(super) struct Progress {
     pub(super) next: RefCell<Option<Buf>>,
     /// Bytes sent upstream.
     pub(super) sent: Cell<u64>,
-    /// Bytes of the request's body received.
+    /// Bytes of the request's body received behind what came with its head.
     pub(super) received: Cell<u64>,
 }
 
@@ -73,7 +73,6 @@ impl Outgoing<'_> {
             Err(Failed::Body(error)) => return Error::of_request_body(error),
             Err(Failed::NoBuffer) => return Error::NoBuffer,
         }
-        self.progress.received.set(self.body.payload());
         self.deadline.clear(Timer::Request);
         self.deadline.set(Timer::Response, self.first_byte_ms);
         self.watch().await
@@ -106,6 +105,7 @@ impl Outgoing<'_> {
             timer: Timer::Request,
             receive_ms: self.body_idle_ms,
             send_ms: self.send_ms,
+            received: &self.progress.received,
             sent: &self.progress.sent,
         };
         let (spare, rest) = relay.run(self.body, spare).await?;

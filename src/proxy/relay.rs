@@ -77,6 +77,8 @@ pub(super) struct Relay<'r> {
     pub(super) timer: Timer,
     pub(super) receive_ms: u64,
     pub(super) send_ms: u64,
+    /// Bytes of the body received, framing included.
+    pub(super) received: &'r Cell<u64>,
     /// Bytes sent, framing included.
     pub(super) sent: &'r Cell<u64>,
 }
@@ -117,6 +119,7 @@ impl Relay<'_> {
                 body.on_close().map_err(Failed::Body)?;
             } else {
                 let taken = body.take(buf.filled_mut()).map_err(Failed::Body)?;
+                self.received.set(self.received.get() + taken.consumed as u64);
                 if taken.consumed < buf.len() {
                     rest = Some(copy_of(&buf.filled()[taken.consumed..]).ok_or(Failed::NoBuffer)?);
                 }
