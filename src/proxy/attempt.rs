@@ -179,6 +179,7 @@ enum Responded {
 impl Responding<'_> {
     async fn run(mut self, response: &mut ResponseHead) -> Result<Responded, Error> {
         let ReceivedHead { mut buf, head_len } = self.final_head(response).await?;
+        self.progress.answered.set(true);
         self.record.on_response_head(self.core, self.target.number(), response.status);
         if is_tunnel(response.status, self.facts.head.method) {
             return self.switch(response, buf, head_len).await;

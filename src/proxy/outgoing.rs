@@ -28,6 +28,8 @@ pub(super) struct Progress {
     pub(super) request_sent: Cell<bool>,
     /// The endpoint takes no more of it; it may have answered all the same.
     pub(super) send_failed: Cell<bool>,
+    /// The final response's head came: its first byte is no longer waited for.
+    pub(super) answered: Cell<bool>,
     /// The client ended its side.
     pub(super) half_closed: Cell<bool>,
     /// What the client sent beyond the request.
@@ -74,7 +76,9 @@ impl Outgoing<'_> {
             Err(Failed::NoBuffer) => return Error::NoBuffer,
         }
         self.deadline.clear(Timer::Request);
-        self.deadline.set(Timer::Response, self.first_byte_ms);
+        if !self.progress.answered.get() {
+            self.deadline.set(Timer::Response, self.first_byte_ms);
+        }
         self.watch().await
     }
 
