@@ -105,13 +105,13 @@ pub(super) async fn attempt(
         beside(request, responding.run(response)).await
     };
 
+    asked.is_whole |= progress.request_sent.get();
     x.record.on_request_side(&progress);
     x.connection.half_closed |= progress.half_closed.get();
-    let next = progress.next.take();
+    x.connection.keep(progress.next.take());
     let responded = match result {
         Ok(responded) => responded,
         Err(error) => {
-            x.connection.keep(next);
             // Only a connection that had been idle can have been closed before the request reached it.
             let is_unharmed = error == Error::UpstreamClosed && was_idle && !began.get();
             let is_repeatable = is_unharmed && body_was_whole && asked.facts.head.method.is_idempotent();
@@ -131,7 +131,6 @@ pub(super) async fn attempt(
             Ok(Next::Close)
         }
         Responded::Complete { spare, reusable, keep_alive } => {
-            x.connection.keep(next);
             if reusable {
                 lease.release(spare, &target.state.pool, x.core.clock.now_ms());
             }
@@ -184,6 +183,7 @@ enum Responded {
 impl Responding<'_> {
     async fn run(mut self, response: &mut ResponseHead) -> Result<Responded, Error> {
         let ReceivedHead { mut buf, head_len } = self.final_head(response).await?;
+        self.progress.answered.set(true);
         self.record.on_response_head(self.core, self.target.number(), response.status);
         if is_tunnel(response.status, self.facts.head.method) {
             return self.switch(response, buf, head_len).await;
@@ -271,7 +271,9 @@ impl Responding<'_> {
         head_len: usize,
     ) -> Result<Responded, Error> {
         let was_asked = self.facts.head.upgrade.is_some() && response.upgrade.is_some();
-        if response.status == 101 && !was_asked {
+        // RFC 9110 §7.8: not before the whole request was received. What is left of it would be taken for the tunnel's.
+        let is_too_early = !self.progress.request_sent.get();
+        if is_too_early || (response.status == 101 && !was_asked) {
             return Err(Error::ResponseUnexpected);
         }
         let mut out = heads::buffer_for(head_len)?;

@@ -35,7 +35,7 @@ pub(super) struct Connection {
     requests: u64,
     born_ms: u64,
     /// What was received beyond the last request.
-    inbox: Option<Buf>,
+    pub(super) inbox: Option<Buf>,
 }
 
 /// A request whose head is complete: the buffer begins with it.

@@ -81,6 +81,8 @@ pub(super) struct Asked<'a> {
     /// What came behind the request: the next one, or an upgraded connection's first bytes.
     pub(super) rest: &'a [u8],
     pub(super) body: BodyReader,
+    /// Whether the request is received to its last byte, and what follows it is kept: another one may come.
+    pub(super) is_whole: bool,
     /// Scratch space.
     pub(super) text: &'a mut Vec<u8>,
     /// Scratch space.
@@ -191,7 +193,8 @@ async fn serve_request(
 
     let payload = &tail[..taken.payload];
     let rest = &tail[taken.consumed..];
-    let mut asked = Asked { facts, route, captures, payload, rest, body, text, lines };
+    let is_whole = body.is_done();
+    let mut asked = Asked { facts, route, captures, payload, rest, body, is_whole, text, lines };
     let next = match &route.action {
         Action::Redirect { .. } | Action::Respond { .. } => answer(x, &mut asked).await,
         Action::Cluster(cluster) => relay(x, &mut asked, response, *cluster).await,
@@ -200,7 +203,7 @@ async fn serve_request(
             relay(x, &mut asked, response, x.generation.table.splits[*split].clusters[share]).await
         }
     };
-    request.is_complete = asked.body.is_done();
+    request.is_complete = asked.is_whole;
     next
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Progress {
     pub(super) request_sent: Cell<bool>,
     /// The endpoint takes no more of it; it may have answered all the same.
     pub(super) send_failed: Cell<bool>,
+    /// The final response's head came: its first byte is no longer waited for.
+    pub(super) answered: Cell<bool>,
     /// The client ended its side.
     pub(super) half_closed: Cell<bool>,
     /// What the client sent beyond the request.
@@ -126,6 +128,12 @@ impl Outgoing<'_> {
             *self.progress.next.borrow_mut() = rest;
         }
         Ok(spare)
+    }
+
+    async fn send(&mut self, buf: Buf) -> Result<Buf, Failed> {
+        self.progress.sent.set(self.progress.sent.get() + buf.len() as u64);
+        self.deadline.set(Timer::Request, self.send_ms);
+        sent(self.upstream, buf, self.deadline, Timer::Request).await.map_err(Failed::Send)
     }
 
     /// The client's next bytes are the next request's, and are kept for it; its end or its failure may be the end.
