@@ -101,7 +101,12 @@ fn print(text: &str) -> anyhow::Result<()> {
 fn compile(inspected: Inspected) -> (Option<(Config, Table)>, Diagnostics) {
     let Inspected { config, mut diagnostics, .. } = inspected;
     let table = config.as_ref().and_then(|config| {
-        table::compile(config, &mut |path, diagnostic| diagnostics.push_at(path, diagnostic))
+        table::compile(config, &mut |path, diagnostic| {
+            // What was found wrong before is not said again in other words.
+            if !diagnostics.has_error_at(path) {
+                diagnostics.push_at(path, diagnostic);
+            }
+        })
     });
     let usable = config.zip(table).filter(|_| !diagnostics.has_errors());
     (usable, diagnostics)

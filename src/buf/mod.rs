@@ -141,6 +141,17 @@ impl Buf {
         Some(Self { block, start: 0, end: 0, limit })
     }
 
+    /// An empty small buffer: this one, or else another in its place. What waits for a peer holds no more than that.
+    #[inline]
+    pub fn into_small(mut self) -> Option<Self> {
+        if self.capacity() == SMALL_BYTES {
+            self.reset(0, 0);
+            return Some(self);
+        }
+        drop(self);
+        Self::take(Size::Small)
+    }
+
     /// The bytes in it.
     #[inline]
     pub fn filled(&self) -> &[u8] {
@@ -301,6 +312,20 @@ mod tests {
         assert_eq!(figures().idle[0], 10, "they were needed in the period that ended");
         trim();
         assert_eq!(figures().idle[0], 0);
+    }
+
+    #[test]
+    fn into_small_keeps_a_small_one_and_replaces_a_large_one() {
+        let mut small = Buf::take(Size::Small).unwrap();
+        assert!(small.push(b"x"));
+        let at = small.block.as_ptr();
+        let small = small.into_small().unwrap();
+        assert_eq!((small.block.as_ptr(), small.len(), small.spare_len()), (at, 0, SMALL_BYTES));
+        set_budget(1 + LARGE_UNITS);
+        let large = Buf::take(Size::Large).unwrap();
+        let other = large.into_small().unwrap();
+        assert_eq!((other.capacity(), figures().units_in_use), (SMALL_BYTES, 2));
+        set_budget(usize::MAX);
     }
 
     #[test]

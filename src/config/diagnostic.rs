@@ -124,11 +124,13 @@ impl Diagnostics {
         }
     }
 
-    /// Whether the value at `path` has an error.
+    /// Whether the value at `path`, or its key, has an error.
     pub fn has_error_at(&self, path: &[Key<'_>]) -> bool {
-        let span = self.source.locate(path);
-        let is_error = |one: &Diagnostic| one.severity == Severity::Error && one.span == span;
-        self.is_replaced(path) || (span.is_some() && self.kept.iter().any(is_error))
+        let spans = [self.source.locate(path), self.source.locate_key(path)];
+        let is_error = |one: &Diagnostic| {
+            one.severity == Severity::Error && one.span.is_some() && spans.contains(&one.span)
+        };
+        self.is_replaced(path) || self.kept.iter().any(is_error)
     }
 
     /// Notes that the value at `path` was refused, and that what stands there now is not to be judged.

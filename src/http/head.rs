@@ -187,6 +187,22 @@ pub(super) struct Noted {
     pub(super) upgrade: Seen,
 }
 
+impl Noted {
+    #[inline]
+    pub(super) fn note(&mut self, name: FieldName, value_at: Extent) {
+        match name {
+            FieldName::Connection => self.connection.note(value_at),
+            FieldName::ContentLength => self.content_length.note(value_at),
+            FieldName::Expect => self.expect.note(value_at),
+            FieldName::Host => self.host.note(value_at),
+            FieldName::Te => self.te.note(value_at),
+            FieldName::TransferEncoding => self.transfer_encoding.note(value_at),
+            FieldName::Upgrade => self.upgrade.note(value_at),
+            _ => {}
+        }
+    }
+}
+
 /// Takes what `httparse` found in the complete head `bytes` into `fields`, and notes those that count.
 /// `httparse` has refused everything a field line must not have, except a line that ends in LF alone: so each name
 /// and the blank line must be behind a CRLF.
@@ -203,16 +219,7 @@ pub(super) fn collect(
         let name_at = Extent::of(bytes, header.name.as_bytes());
         let value_at = Extent::of(bytes, header.value);
         clean &= bytes.get((name_at.start as usize).wrapping_sub(2)) == Some(&b'\r');
-        match name {
-            FieldName::Connection => noted.connection.note(value_at),
-            FieldName::ContentLength => noted.content_length.note(value_at),
-            FieldName::Expect => noted.expect.note(value_at),
-            FieldName::Host => noted.host.note(value_at),
-            FieldName::Te => noted.te.note(value_at),
-            FieldName::TransferEncoding => noted.transfer_encoding.note(value_at),
-            FieldName::Upgrade => noted.upgrade.note(value_at),
-            _ => {}
-        }
+        noted.note(name, value_at);
         Field { name, hop: name.is_hop_by_hop(), name_at, value_at }
     }));
     if clean { Ok(()) } else { Err(LineError::BareLf) }

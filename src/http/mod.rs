@@ -10,6 +10,7 @@ pub mod authority;
 pub mod body;
 pub mod chunked;
 pub mod extent;
+mod fast;
 pub mod field;
 pub mod framing;
 pub mod head;

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use super::{
     authority::Authority,
     extent::Extent,
+    fast,
     field::{FIELDS_MAX, FieldName, Fields, is_folded},
     framing::{self, BodyLength, ConnectionInvalid, FramingError},
     head::{self, LineError, Noted},
@@ -159,12 +160,52 @@ pub fn parse_request(
         return partial(window, scanned, limits);
     }
     let Some(from) = request_line_start(window)? else { return partial(window, scanned, limits) };
+    if let Some(head_len) = fast_head(window, from, limits, head)? {
+        *scanned = 0;
+        return Ok(Parsed::Complete { head_len });
+    }
+    careful_head(window, from, scanned, limits, head)
+}
+
+/// The quick way; `None` when the head is not there yet or not plainly well-formed.
+#[inline]
+pub(super) fn fast_head(
+    window: &[u8],
+    from: usize,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, RequestError> {
+    let Some((method, target, minor, at)) = fast::request_line(window, from) else { return Ok(None) };
+    let mut noted = Noted::default();
+    let Some(head_len) = fast::fields(window, at, limits.headers(), &mut head.fields, &mut noted) else {
+        return Ok(None);
+    };
+    understand(&window[..head_len], method, target, Version::from_minor(minor), &noted, limits, head)?;
+    Ok(Some(head_len))
+}
+
+/// The way that says what is wrong.
+pub(super) fn careful_head(
+    window: &[u8],
+    from: usize,
+    scanned: &mut usize,
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<Parsed, RequestError> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut split = httparse::Request::new(&mut []);
     match split.parse_with_uninit_headers(&window[from..], &mut slots[..limits.headers()]) {
         Ok(httparse::Status::Complete(len)) => {
             let head_len = from + len;
-            understand(&window[..head_len], &split, limits, head)?;
+            let bytes = &window[..head_len];
+            let mut noted = Noted::default();
+            head::collect(bytes, split.headers, &mut head.fields, &mut noted)?;
+            let (Some(method), Some(target), Some(minor)) = (split.method, split.path, split.version) else {
+                return Err(RequestError::RequestLine);
+            };
+            let (method, target) =
+                (Extent::of(bytes, method.as_bytes()), Extent::of(bytes, target.as_bytes()));
+            understand(bytes, method, target, Version::from_minor(minor), &noted, limits, head)?;
             *scanned = 0;
             Ok(Parsed::Complete { head_len })
         }
@@ -227,26 +268,23 @@ fn refuse(bytes: &[u8], error: httparse::Error, first_line_is_split: bool) -> Re
 #[inline]
 fn understand(
     bytes: &[u8],
-    split: &httparse::Request<'_, '_>,
+    method: Extent,
+    target: Extent,
+    version: Version,
+    noted: &Noted,
     limits: &HeadLimits,
     head: &mut RequestHead,
 ) -> Result<(), RequestError> {
-    let mut noted = Noted::default();
-    head::collect(bytes, split.headers, &mut head.fields, &mut noted)?;
-    let noted = &noted;
-    let (Some(method), Some(target), Some(minor)) = (split.method, split.path, split.version) else {
-        return Err(RequestError::RequestLine);
-    };
-    if target.len() > limits.target_bytes {
+    if target.len as usize > limits.target_bytes {
         return Err(RequestError::TargetTooLong);
     }
-    if method.len() > METHOD_BYTES_MAX {
+    if method.len as usize > METHOD_BYTES_MAX {
         return Err(RequestError::Method);
     }
-    head.version = Version::from_minor(minor);
-    head.method = Method::parse(method.as_bytes());
-    head.method_at = Extent::of(bytes, method.as_bytes());
-    let target = target::parse(bytes, Extent::of(bytes, target.as_bytes()), head.method)?;
+    head.version = version;
+    head.method = Method::parse(method.bytes(bytes));
+    head.method_at = method;
+    let target = target::parse(bytes, target, head.method)?;
     head.target = target.form;
     head.path = target.path;
     head.query = target.query;

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 
 use super::{
     extent::Extent,
+    fast,
     field::{FIELDS_MAX, Fields},
     framing::{self, BodyLength, ConnectionInvalid, FramingError},
     head::{self, HeadLimits, LineError, Noted, Parsed},
@@ -127,12 +128,48 @@ pub fn parse_response(
         Some(_) => {}
         None => return partial(window, scanned, limits),
     }
+    if let Some(head_len) = fast_head(window, limits, head)? {
+        *scanned = 0;
+        return Ok(Parsed::Complete { head_len });
+    }
+    careful_head(window, scanned, limits, head)
+}
+
+/// The quick way; `None` when the head is not there yet or not plainly well-formed.
+#[inline]
+pub(super) fn fast_head(
+    window: &[u8],
+    limits: &HeadLimits,
+    head: &mut ResponseHead,
+) -> Result<Option<usize>, ResponseError> {
+    let Some((minor, status, at)) = fast::status_line(window) else { return Ok(None) };
+    let mut noted = Noted::default();
+    let Some(head_len) = fast::fields(window, at, limits.headers(), &mut head.fields, &mut noted) else {
+        return Ok(None);
+    };
+    understand(&window[..head_len], Version::from_minor(minor), status, &noted, head)?;
+    Ok(Some(head_len))
+}
+
+/// The way that says what is wrong.
+pub(super) fn careful_head(
+    window: &[u8],
+    scanned: &mut usize,
+    limits: &HeadLimits,
+    head: &mut ResponseHead,
+) -> Result<Parsed, ResponseError> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut split = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     match config.parse_response_with_uninit_headers(&mut split, window, &mut slots[..limits.headers()]) {
         Ok(httparse::Status::Complete(head_len)) => {
-            understand(&window[..head_len], &split, head)?;
+            let bytes = &window[..head_len];
+            let mut noted = Noted::default();
+            head::collect(bytes, split.headers, &mut head.fields, &mut noted)?;
+            let (Some(minor), Some(status)) = (split.version, split.code) else {
+                return Err(ResponseError::StatusLine);
+            };
+            understand(bytes, Version::from_minor(minor), status, &noted, head)?;
             *scanned = 0;
             Ok(Parsed::Complete { head_len })
         }
@@ -181,28 +218,25 @@ const STATUS_END: usize = "HTTP/1.1 200".len();
 #[inline]
 fn understand(
     bytes: &[u8],
-    split: &httparse::Response<'_, '_>,
+    version: Version,
+    status: u16,
+    noted: &Noted,
     head: &mut ResponseHead,
 ) -> Result<(), ResponseError> {
-    let mut noted = Noted::default();
-    head::collect(bytes, split.headers, &mut head.fields, &mut noted)?;
-    let (Some(minor), Some(status)) = (split.version, split.code) else {
-        return Err(ResponseError::StatusLine);
-    };
     if !(100..=599).contains(&status) {
         return Err(ResponseError::Status);
     }
-    head.version = Version::from_minor(minor);
+    head.version = version;
     head.status = status;
     // `httparse` gives no reason phrase that has obs-text. The line ends two bytes before the first name, or the
     // blank line.
     let line_end =
         head.fields.as_slice().first().map_or(bytes.len() - 2, |field| field.name_at.start as usize) - 2;
     head.reason = Extent::between((STATUS_END + 1).min(line_end), line_end);
-    let length = framing::body_length(bytes, &noted, head.version)?;
+    let length = framing::body_length(bytes, noted, head.version)?;
     head.chunked = length == BodyLength::Chunked;
     head.content_length = if let BodyLength::Exact(length) = length { Some(length) } else { None };
-    let connection = framing::connection(bytes, &noted, &mut head.fields)?;
+    let connection = framing::connection(bytes, noted, &mut head.fields)?;
     // RFC 9110 §8.6 and RFC 9112 §6.1 forbid these fields where no body can follow. An upstream that sends them
     // may send the body, too: such a connection is in doubt.
     let doubtful = (status < 200 || status == 204) && (head.chunked || head.content_length.unwrap_or(0) > 0);

@@ -1,26 +1,34 @@
 //! Request ids: new ones as UUIDv7, and which incoming ones are good enough to keep. Where the time and the random
 //! bits come from, and whether the peer is to be believed, the caller decides.
 
-use crate::telemetry::text::HEX;
-
 /// A new id: a UUIDv7 (RFC 9562 §5.7) as text, lower case, such as `019b76da-a800-7d3c-9f00-5be0d78b3a11`.
 /// `unix_ms`: milliseconds since 1970, of which 48 bits are used. Two ids of one millisecond are in no particular
 /// order; 74 random bits keep them apart. They identify and do not authorise: `rng` need not be unpredictable.
 pub fn uuid_v7(unix_ms: u64, rng: &mut fastrand::Rng) -> [u8; 36] {
     let high = (unix_ms << 16) | 0x7000 | (rng.u64(..) & 0x0fff);
     let low = (0b10 << 62) | (rng.u64(..) >> 2);
-    let id = (u128::from(high) << 64) | u128::from(low);
+    let [time, version] = [eight_hex((high >> 32) as u32), eight_hex(high as u32)];
+    let [variant, tail] = [eight_hex((low >> 32) as u32), eight_hex(low as u32)];
     let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (byte, value) in id.to_be_bytes().into_iter().enumerate() {
-        if matches!(byte, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
-        text[at] = HEX[usize::from(value >> 4)];
-        text[at + 1] = HEX[usize::from(value & 0xf)];
-        at += 2;
-    }
+    text[..8].copy_from_slice(&time);
+    text[9..13].copy_from_slice(&version[..4]);
+    text[14..18].copy_from_slice(&version[4..]);
+    text[19..23].copy_from_slice(&variant[..4]);
+    text[24..28].copy_from_slice(&variant[4..]);
+    text[28..].copy_from_slice(&tail);
     text
+}
+
+/// The eight hexadecimal digits of `value`, lower case. Spreads the nibbles over the bytes of a word, the first in the
+/// lowest, and turns all of them into digits at once.
+#[inline]
+fn eight_hex(value: u32) -> [u8; 8] {
+    let value = u64::from(value.swap_bytes());
+    let value = (value | (value << 16)) & 0x0000_ffff_0000_ffff;
+    let value = (value | (value << 8)) & 0x00ff_00ff_00ff_00ff;
+    let nibbles = ((value >> 4) | (value << 8)) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((nibbles + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_le_bytes()
 }
 
 /// Bytes of an incoming id that is kept.
@@ -41,6 +49,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_format() {
+        for value in [0, 1, 9, 10, 0x0123_4567, 0x89ab_cdef, 0xffff_ffff, 0x00f0_0a05, 0xdead_beef] {
+            assert_eq!(eight_hex(value), format!("{value:08x}").as_bytes());
+        }
+    }
 
     #[test]
     fn the_example_of_the_rfc() {

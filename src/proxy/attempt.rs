@@ -14,7 +14,7 @@ use super::{
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
     record::Record,
-    relay::{Failed, Relay, Wait, append_payload, copy_of, sent, trailer_section},
+    relay::{Failed, Relay, Unsent, Wait, append_payload, copy_of, sent, settled, trailer_section},
     tunnel::{Carried, tunnel},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         framing::BodyLength,
         method::Method,
         path::{Canonical, canonicalize},
-        response::{ResponseBody, ResponseHead},
+        response::{ResponseBody, ResponseError, ResponseHead},
         version::Version,
     },
     net::{Stream, Tx},
@@ -59,7 +59,7 @@ pub(super) async fn attempt(
     was_idle: bool,
 ) -> Result<Next, Failure> {
     let body_was_whole = asked.body.is_done();
-    let (out, trailers_to_come) = write_request(x, asked, target)?;
+    let (out, unsent) = write_request(x, asked, target)?;
     let (core, generation, listener) = (x.core, x.generation, x.listener);
     // A try before this one may have received of the next request already.
     let connection_has_next = x.connection.has_next();
@@ -101,17 +101,17 @@ pub(super) async fn attempt(
             lines: asked.lines,
             record: x.record,
         };
-        let request = pin!(outgoing.run(out, trailers_to_come));
+        let request = pin!(outgoing.run(out, unsent));
         beside(request, responding.run(response)).await
     };
 
+    asked.is_whole |= progress.request_sent.get();
     x.record.on_request_side(&progress);
     x.connection.half_closed |= progress.half_closed.get();
-    let next = progress.next.take();
+    x.connection.keep(progress.next.take());
     let responded = match result {
         Ok(responded) => responded,
         Err(error) => {
-            x.connection.keep(next);
             // Only a connection that had been idle can have been closed before the request reached it.
             let is_unharmed = error == Error::UpstreamClosed && was_idle && !began.get();
             let is_repeatable = is_unharmed && body_was_whole && asked.facts.head.method.is_idempotent();
@@ -131,7 +131,6 @@ pub(super) async fn attempt(
             Ok(Next::Close)
         }
         Responded::Complete { spare, reusable, keep_alive } => {
-            x.connection.keep(next);
             if reusable {
                 lease.release(spare, &target.state.pool, x.core.clock.now_ms());
             }
@@ -167,8 +166,8 @@ struct Responding<'a> {
 enum Responded {
     /// It is out, whole.
     Complete {
-        /// A buffer for what comes next.
-        spare: Buf,
+        /// A buffer for what comes next, unless the endpoint's next receive has one already.
+        spare: Option<Buf>,
         /// Whether the connection to the endpoint can serve another exchange.
         reusable: bool,
         /// Whether the client was told that its connection lives on.
@@ -184,6 +183,7 @@ enum Responded {
 impl Responding<'_> {
     async fn run(mut self, response: &mut ResponseHead) -> Result<Responded, Error> {
         let ReceivedHead { mut buf, head_len } = self.final_head(response).await?;
+        self.progress.answered.set(true);
         self.record.on_response_head(self.core, self.target.number(), response.status);
         if is_tunnel(response.status, self.facts.head.method) {
             return self.switch(response, buf, head_len).await;
@@ -202,27 +202,35 @@ impl Responding<'_> {
         let (head, payload) = buf.filled()[..head_len + taken.payload].split_at(head_len);
         let mut out = heads::buffer_for(buf.len())?;
         self.write_head(&mut out, response, head, send_as, keep_alive)?;
-        let trailers_to_come = append_payload(&mut out, payload, send_as, &body)?;
+        let mut unsent = append_payload(&mut out, payload, send_as, &body);
 
         let reusable = |body: &BodyReader| {
             body.is_done() && !has_excess && response.keep_alive && framing != ResponseBody::UntilClose
         };
-        let is_whole = body.is_done() && !trailers_to_come;
+        let is_whole = body.is_done() && unsent.is_nothing();
         if is_whole && reusable(&body) && self.progress.request_sent.get() {
             // The next response's receive goes to the kernel together with this one's send.
-            buf.reset(0, 0);
-            self.incoming.upstream.arm(buf);
-            let spare = self.send(out).await?;
-            return Ok(Responded::Complete { spare, reusable: true, keep_alive });
+            self.incoming.upstream.arm(buf.into_small().ok_or(Error::NoBuffer)?);
+            if keep_alive {
+                self.send_unwatched(out).await?;
+            } else {
+                self.send(out).await?;
+            }
+            return Ok(Responded::Complete { spare: None, reusable: true, keep_alive });
         }
         let mut spare = self.send(out).await?;
-        if trailers_to_come {
+        while !unsent.payload.is_empty() {
+            spare.reset(0, 0);
+            unsent = append_payload(&mut spare, unsent.payload, send_as, &body);
+            spare = self.send(spare).await?;
+        }
+        if unsent.end {
             spare = self.send_trailers(&body, spare).await?;
         }
         drop(spare);
         let (spare, rest) = self.relay_body(&mut body, send_as, buf).await?;
         let reusable = reusable(&body) && rest.is_none() && self.progress.request_sent.get();
-        Ok(Responded::Complete { spare, reusable, keep_alive })
+        Ok(Responded::Complete { spare: Some(spare), reusable, keep_alive })
     }
 
     /// The final response's head. Interim ones (100, 103) go to the client as they come.
@@ -263,7 +271,9 @@ impl Responding<'_> {
         head_len: usize,
     ) -> Result<Responded, Error> {
         let was_asked = self.facts.head.upgrade.is_some() && response.upgrade.is_some();
-        if response.status == 101 && !was_asked {
+        // RFC 9110 §7.8: not before the whole request was received. What is left of it would be taken for the tunnel's.
+        let is_too_early = !self.progress.request_sent.get();
+        if is_too_early || (response.status == 101 && !was_asked) {
             return Err(Error::ResponseUnexpected);
         }
         let mut out = heads::buffer_for(head_len)?;
@@ -281,6 +291,8 @@ impl Responding<'_> {
         send_as: SendAs,
         keep_alive: bool,
     ) -> Result<(), Error> {
+        // Too large with what is added to it: the upstream's fault or the configuration's, never the client's.
+        let too_large = || Error::ResponseHead(ResponseError::HeadTooLarge);
         let Target { cluster, at, .. } = self.target;
         let sticky = cluster.sticky.as_ref().filter(|_| self.facts.sticky_endpoint(cluster) != Some(at));
         self.lines.clear();
@@ -288,7 +300,7 @@ impl Responding<'_> {
             sticky.append_set_cookie(cluster.endpoints[at].id, self.lines);
         }
         let variables = self.facts.variables(self.route, self.captures);
-        self.route.response_headers.append(&variables, self.lines).map_err(|_| Error::HeadOverflow)?;
+        self.route.response_headers.append(&variables, self.lines).map_err(|_| too_large())?;
         heads::response(
             out,
             &heads::ResponseParts {
@@ -303,7 +315,8 @@ impl Responding<'_> {
                 forwarding: &self.generation.table.forwarding,
                 date: self.core.clock.date(),
             },
-        )?;
+        )
+        .map_err(|_| too_large())?;
         self.record.on_answer(response.status);
         Ok(())
     }
@@ -312,6 +325,16 @@ impl Responding<'_> {
         self.record.sent += out.len() as u64;
         self.deadline.set(Timer::Response, self.listener.timeouts.write_stall_ms);
         sent(self.client, out, self.deadline, Timer::Response).await.map_err(Error::of_client)
+    }
+
+    /// Starts the last send of an exchange whose connection lives on; who waits for the next request looks after it.
+    async fn send_unwatched(&mut self, out: Buf) -> Result<(), Error> {
+        self.record.sent += out.len() as u64;
+        self.record.ends_at_once();
+        self.deadline.set(Timer::Response, self.listener.timeouts.write_stall_ms);
+        settled(self.client, self.deadline, Timer::Response).await.map_err(Error::of_client)?;
+        self.client.arm(out);
+        Ok(())
     }
 
     async fn send_trailers(&mut self, body: &BodyReader, mut spare: Buf) -> Result<Buf, Error> {
@@ -332,7 +355,7 @@ impl Responding<'_> {
         send_as: SendAs,
         buf: Buf,
     ) -> Result<(Buf, Option<Buf>), Error> {
-        let sent = Cell::new(0);
+        let (received, sent) = (Cell::new(0), Cell::new(0));
         let relay = Relay {
             rx: self.incoming.upstream,
             tx: self.client,
@@ -341,6 +364,7 @@ impl Responding<'_> {
             timer: Timer::Response,
             receive_ms: self.target.cluster.idle_ms,
             send_ms: self.listener.timeouts.write_stall_ms,
+            received: &received,
             sent: &sent,
         };
         let result = relay.run(body, buf).await;
@@ -377,8 +401,12 @@ async fn carry(
     x.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
 }
 
-/// The request as it goes upstream: its head, and what of its body is here. `true` when trailers are still to be sent.
-fn write_request(x: &Exchange<'_>, asked: &mut Asked<'_>, target: Target<'_>) -> Result<(Buf, bool), Error> {
+/// The request as it goes upstream: its head and what of its body is here, and what of that did not fit.
+fn write_request<'a>(
+    x: &Exchange<'_>,
+    asked: &mut Asked<'a>,
+    target: Target<'_>,
+) -> Result<(Buf, Unsent<'a>), Error> {
     let Asked { facts, route, captures, payload, body, text, lines, .. } = asked;
     let variables = facts.variables(route, captures);
     let is_rewritten = upstream_target(route, x.listener, &variables, lines, text)?;
@@ -396,18 +424,19 @@ fn write_request(x: &Exchange<'_>, asked: &mut Asked<'_>, target: Target<'_>) ->
             rewritten,
             rewrites_query: route.rewrite.as_ref().is_some_and(Template::has_query),
             host: match &target.cluster.host {
-                HostRule::Literal(host) => host.as_bytes(),
+                HostRule::Literal(host) => Some(host.as_bytes()),
                 // Only HTTP/1.0 may come without a host.
-                HostRule::Preserve if !facts.authority().is_empty() => facts.authority(),
-                HostRule::Preserve | HostRule::Endpoint => endpoint,
+                HostRule::Preserve if !facts.authority().is_empty() => None,
+                HostRule::Preserve | HostRule::Endpoint => Some(endpoint),
             },
+            is_as_sent: x.record.is_canonical,
             edits: &route.request_headers,
             lines,
             forwarding: &x.generation.table.forwarding,
         },
     )?;
-    let trailers_to_come = append_payload(&mut out, payload, send_as(facts.head.body), body)?;
-    Ok((out, trailers_to_come))
+    let unsent = append_payload(&mut out, payload, send_as(facts.head.body), body);
+    Ok((out, unsent))
 }
 
 /// Renders a route's rewrite into `out`; `false` when it has none. `rendered` is scratch space.

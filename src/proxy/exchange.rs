@@ -81,6 +81,8 @@ pub(super) struct Asked<'a> {
     /// What came behind the request: the next one, or an upgraded connection's first bytes.
     pub(super) rest: &'a [u8],
     pub(super) body: BodyReader,
+    /// Whether the request is received to its last byte, and what follows it is kept: another one may come.
+    pub(super) is_whole: bool,
     /// Scratch space.
     pub(super) text: &'a mut Vec<u8>,
     /// Scratch space.
@@ -147,7 +149,13 @@ async fn serve_request(
         TargetForm::Origin | TargetForm::Absolute => {
             canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
         }
-        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+        TargetForm::Asterisk => {
+            // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
+            path.clear();
+            path.push(b'*');
+            Canonical::Written
+        }
+        TargetForm::Authority => Canonical::AsIs,
     };
     x.record.is_canonical = canonical == Canonical::AsIs;
     let mut facts = Facts {
@@ -185,7 +193,8 @@ async fn serve_request(
 
     let payload = &tail[..taken.payload];
     let rest = &tail[taken.consumed..];
-    let mut asked = Asked { facts, route, captures, payload, rest, body, text, lines };
+    let is_whole = body.is_done();
+    let mut asked = Asked { facts, route, captures, payload, rest, body, is_whole, text, lines };
     let next = match &route.action {
         Action::Redirect { .. } | Action::Respond { .. } => answer(x, &mut asked).await,
         Action::Cluster(cluster) => relay(x, &mut asked, response, *cluster).await,
@@ -194,7 +203,7 @@ async fn serve_request(
             relay(x, &mut asked, response, x.generation.table.splits[*split].clusters[share]).await
         }
     };
-    request.is_complete = asked.body.is_done();
+    request.is_complete = asked.is_whole;
     next
 }
 
@@ -242,7 +251,6 @@ async fn relay(
         match attempt(x, asked, response, target, lease, was_idle).await {
             Ok(next) => return Ok(next),
             Err(Failure { is_repeatable: true, .. }) if !is_second => {
-                x.core.figures.borrow_mut().counters.retries += 1;
                 again = Some(at);
             }
             Err(Failure { error, .. }) => {
@@ -505,7 +513,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     route.response_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
     let keep_alive = x.keep_alive && body.is_done();
     let mut out = heads::buffer_for(text.len() + lines.len())?;
-    heads::own(
+    let mut unsent = heads::own(
         &mut out,
         &heads::OwnParts {
             status,
@@ -519,10 +527,20 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
         },
     )?;
     x.record.on_answer(status);
-    x.record.sent += out.len() as u64;
     let Connection { stream, deadline, .. } = &mut *x.connection;
-    deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
-    sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+    loop {
+        x.record.sent += out.len() as u64;
+        deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
+        out = sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+        if unsent.is_empty() {
+            break;
+        }
+        out.reset(0, 0);
+        let (now, later) = unsent.split_at(unsent.len().min(out.spare_len()));
+        let fits = out.push(now);
+        debug_assert!(fits, "there is room for it");
+        unsent = later;
+    }
     Ok(match (body.is_done(), keep_alive) {
         (false, _) => Next::Linger,
         (true, true) => Next::KeepAlive,

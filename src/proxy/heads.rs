@@ -9,7 +9,7 @@ use crate::{
     clock::HTTP_DATE_BYTES,
     http::{
         body::SendAs,
-        field::{Field, FieldName},
+        field::{Field, FieldName, Fields},
         framing::BodyLength,
         request::TargetForm,
         response::{ResponseBody, ResponseHead},
@@ -43,7 +43,10 @@ pub(super) struct RequestParts<'a> {
     pub(super) rewritten: Option<&'a [u8]>,
     /// Whether it comes with its own query, so that the client's is dropped.
     pub(super) rewrites_query: bool,
-    pub(super) host: &'a [u8],
+    /// The host instead of the client's.
+    pub(super) host: Option<&'a [u8]>,
+    /// Whether the path is canonical as sent.
+    pub(super) is_as_sent: bool,
     pub(super) edits: &'a HeaderEdits,
     /// Whole lines to add.
     pub(super) lines: &'a [u8],
@@ -55,26 +58,19 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     let RequestParts { facts, edits, .. } = parts;
     let head = facts.head;
     let mut to = HeadWriter::new(out);
-    to.put(facts.method());
-    to.put(b" ");
-    match (head.target, parts.rewritten) {
-        (TargetForm::Asterisk, _) => to.put(b"*"),
-        (TargetForm::Authority, _) => to.put(facts.authority()),
-        (TargetForm::Origin | TargetForm::Absolute, rewritten) => {
-            to.put(rewritten.unwrap_or(facts.path));
-            if let Some(query) = facts.query().filter(|_| !parts.rewrites_query) {
-                to.put(b"?");
-                to.put(query);
-            }
-        }
+    // The request line and Host go on as they came, unless there is something to change in them.
+    let goes_as_is = parts.is_as_sent && parts.rewritten.is_none() && parts.host.is_none();
+    let mut first = 0..0;
+    if goes_as_is && head.target == TargetForm::Origin && head.version == Version::Http11 {
+        first = head.method_at.start as usize..line_end(facts.bytes, &head.fields);
+    } else {
+        request_line(&mut to, parts);
     }
-    to.put(b" HTTP/1.1\r\nHost: ");
-    to.put(parts.host);
-    to.put(b"\r\n");
+    let keeps_host = !first.is_empty();
     let keeps_forwarding = facts.is_trusted;
     let forwarding = parts.forwarding;
     let keeps = |field: &Field| match field.name {
-        FieldName::Host => false,
+        FieldName::Host => keeps_host,
         FieldName::XForwardedFor | FieldName::XForwardedProto | FieldName::XForwardedHost => {
             keeps_forwarding && !forwarding.x_forwarded
         }
@@ -82,7 +78,7 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
         FieldName::XRequestId => keeps_forwarding && !forwarding.request_id,
         _ => !field.hop && (edits.is_empty() || !edits.removes(field.name_at.bytes(facts.bytes))),
     };
-    to.fields(facts.bytes, &head.fields, keeps);
+    to.lines(facts.bytes, first, &head.fields, keeps);
     to.put(parts.lines);
     if head.body == BodyLength::Chunked {
         to.put(b"Transfer-Encoding: chunked\r\n");
@@ -93,6 +89,30 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     }
     via(&mut to, forwarding, head.version);
     Ok(to.finish()?)
+}
+
+fn request_line(to: &mut HeadWriter<'_>, parts: &RequestParts<'_>) {
+    let facts = parts.facts;
+    to.put(facts.method());
+    to.put(b" ");
+    match (facts.head.target, parts.rewritten) {
+        (TargetForm::Asterisk, _) => to.put(b"*"),
+        (TargetForm::Authority, _) => to.put(facts.authority()),
+        (TargetForm::Origin | TargetForm::Absolute, rewritten) => {
+            to.put(rewritten.unwrap_or(facts.path));
+            if let Some(query) = facts.query().filter(|_| !parts.rewrites_query) {
+                to.put(b"?");
+                to.put(query);
+            }
+        }
+    }
+    to.put(b" HTTP/1.1\r\n");
+    to.field(b"Host", parts.host.unwrap_or_else(|| facts.authority()));
+}
+
+/// Where a head's first line ends: where its first field begins, or the blank line.
+fn line_end(head: &[u8], fields: &Fields) -> usize {
+    fields.iter().next().map_or(head.len() - 2, |field| field.name_at.start as usize)
 }
 
 fn via(to: &mut HeadWriter<'_>, forwarding: &Forwarding, received: Version) {
@@ -152,11 +172,16 @@ pub(super) struct ResponseParts<'a> {
 pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), Error> {
     let ResponseParts { response, head, edits, .. } = parts;
     let mut to = HeadWriter::new(out);
-    status_line(&mut to, response.status, Some(response.reason.bytes(head)));
+    // Everything up to the first field that is left out goes on in one piece, the status line included.
+    let mut first = 0..line_end(head, &response.fields);
+    if response.version != Version::Http11 || response.reason.is_empty() {
+        first = 0..0;
+        status_line(&mut to, response.status, Some(response.reason.bytes(head)));
+    }
     // RFC 9110 §8.6: no Content-Length where there can be no content.
     let drops_length = parts.is_tunnel || response.status == 204;
     let has_date = Cell::new(false);
-    to.fields(head, &response.fields, |field| {
+    to.lines(head, first, &response.fields, |field| {
         has_date.set(has_date.get() || field.name == FieldName::Date);
         match field.name {
             FieldName::ContentLength if drops_length => false,
@@ -212,8 +237,8 @@ pub(super) struct OwnParts<'a> {
     pub(super) date: [u8; HTTP_DATE_BYTES],
 }
 
-/// Writes a response of the gateway's own, with its body.
-pub(super) fn own(out: &mut Buf, parts: &OwnParts<'_>) -> Result<(), Error> {
+/// Writes a response of the gateway's own with as much of its body as fits, and gives back the rest.
+pub(super) fn own<'p>(out: &mut Buf, parts: &OwnParts<'p>) -> Result<&'p [u8], Error> {
     let mut to = HeadWriter::new(out);
     status_line(&mut to, parts.status, None);
     to.field(b"Date", &parts.date);
@@ -229,10 +254,13 @@ pub(super) fn own(out: &mut Buf, parts: &OwnParts<'_>) -> Result<(), Error> {
     to.put(parts.lines);
     connection(&mut to, parts.keep_alive, parts.version);
     to.finish()?;
-    if has_body && !parts.is_head && !out.push(parts.body) {
-        return Err(Error::HeadOverflow);
+    if !has_body || parts.is_head {
+        return Ok(&[]);
     }
-    Ok(())
+    let (now, later) = parts.body.split_at(parts.body.len().min(out.spare_len()));
+    let fits = out.push(now);
+    debug_assert!(fits, "there is room for it");
+    Ok(later)
 }
 
 /// The first line. An upstream's reason phrase is kept; where there is none, the usual one is put.

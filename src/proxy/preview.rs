@@ -29,7 +29,13 @@ pub fn preview<'p>(
     let as_sent = head.path.bytes(bytes);
     let canonical = match head.target {
         TargetForm::Origin | TargetForm::Absolute => canonicalize(as_sent, &listener.path, path)?,
-        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+        TargetForm::Asterisk => {
+            // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
+            path.clear();
+            path.push(b'*');
+            Canonical::Written
+        }
+        TargetForm::Authority => Canonical::AsIs,
     };
     let path: &[u8] = match canonical {
         Canonical::Written => path,

@@ -195,7 +195,7 @@ pub(super) fn write(
         _ => {}
     }
     problem(reply, asker.id, body);
-    heads::own(
+    let unsent = heads::own(
         out,
         &heads::OwnParts {
             status: reply.status,
@@ -207,7 +207,9 @@ pub(super) fn write(
             version: asker.version,
             date: asker.date,
         },
-    )
+    )?;
+    debug_assert!(unsent.is_empty(), "a problem document is small");
+    Ok(())
 }
 
 /// The problem document (RFC 9457). The id is either made here or checked to be harmless in JSON.

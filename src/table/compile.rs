@@ -1,6 +1,10 @@
 //! From the configuration's words to the table's indices. Collects every fault with the key it is about.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use super::{
     Action, Cluster, Endpoint, Forwarding, HashOn, HostRule, Listener, Route, Split, Table, Timeouts,
@@ -32,17 +36,25 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
     let mut compiler =
         Compiler { config, report, failed: false, clusters: HashMap::new(), splits: Vec::new() };
     let clusters = compiler.clusters();
-    let specs: Vec<RouteSpec> = config.route.iter().map(|route| RouteSpec::from(&route.matches)).collect();
+    let mut specs: Vec<RouteSpec> =
+        config.route.iter().map(|route| RouteSpec::from(&route.matches)).collect();
+    // Routes whose `match` is wrong. What their texts may name is not known, nor what they take from others.
+    let mut faulty = HashSet::new();
     let router = match Router::compile(&specs) {
-        Ok(router) => Arc::new(router),
+        Ok(router) => router,
         Err(errors) => {
-            // Texts may name captures that only a sound pattern has: they are checked once the patterns are right.
-            errors.into_iter().for_each(|error| compiler.route_error(error));
-            return None;
+            for error in errors {
+                faulty.insert(error.route);
+                // It takes no request that anyone sends, so that the sound routes can be checked beside it.
+                specs[error.route] = RouteSpec { methods: vec!["-".into()], ..RouteSpec::default() };
+                compiler.route_error(error);
+            }
+            Router::compile(&specs).ok()?
         }
     };
-    let routes = compiler.routes(&router);
-    compiler.shadowed(&router);
+    let router = Arc::new(router);
+    let routes = compiler.routes(&router, &faulty);
+    compiler.shadowed(&router, &faulty);
     let listeners = compiler.listeners(&specs, &router);
     let Compiler { failed, splits, .. } = compiler;
     let endpoints = clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
@@ -158,10 +170,10 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn routes(&mut self, router: &Router) -> Vec<Route> {
+    fn routes(&mut self, router: &Router, faulty: &HashSet<usize>) -> Vec<Route> {
         let config = self.config;
         let mut routes = Vec::with_capacity(config.route.len());
-        for (at, route) in config.route.iter().enumerate() {
+        for (at, route) in config.route.iter().enumerate().filter(|(at, _)| !faulty.contains(at)) {
             let captures = router.capture_names(at as u32);
             let action = self.action(at, route, captures);
             let rewrite = route
@@ -296,9 +308,12 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn shadowed(&mut self, router: &Router) {
+    fn shadowed(&mut self, router: &Router, faulty: &HashSet<usize>) {
         let config = self.config;
-        for shadow in router.shadowed() {
+        let is_sound = |route: u32| !faulty.contains(&(route as usize));
+        for shadow in
+            router.shadowed().into_iter().filter(|shadow| is_sound(shadow.route) && is_sound(shadow.by))
+        {
             let (route, by) = (&config.route[shadow.route as usize], &config.route[shadow.by as usize]);
             let is_wherever_it_is = match (&by.listeners, &route.listeners) {
                 (None, _) => true,
@@ -307,7 +322,7 @@ impl Compiler<'_, '_> {
             };
             if is_wherever_it_is {
                 self.error(
-                    &["route".into(), (shadow.route as usize).into(), "name".into()],
+                    &["route".into(), (shadow.route as usize).into(), "match".into()],
                     format!(
                         "route `{}` can never match: `{}` takes every request it could",
                         route.name, by.name

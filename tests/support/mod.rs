@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+pub mod demo;
+
 /// How long a test waits for anything before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -230,13 +232,22 @@ impl Gateway {
 
     /// A client connection to the gateway.
     pub fn connect(&self) -> Peer {
-        Peer::new(TcpStream::connect(self.address()).unwrap())
+        Peer::connect(self.address())
     }
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most resident memory there has been, in KiB.
+    pub fn resident_max_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
@@ -255,7 +266,7 @@ fn listening(line: &str) -> Option<(String, SocketAddr)> {
     Some((name.to_owned(), rest.trim().parse().ok()?))
 }
 
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+pub fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -287,6 +298,10 @@ pub struct Peer {
 }
 
 impl Peer {
+    pub fn connect(to: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(to).unwrap())
+    }
+
     pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -314,7 +329,7 @@ impl Peer {
     }
 
     /// Receives more; 0 at the end, a reset included.
-    fn more(&mut self) -> usize {
+    pub fn more(&mut self) -> usize {
         let mut chunk = [0; 65536];
         match self.stream.read(&mut chunk) {
             Ok(count) => {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::field::FieldName;
 
 /// Payload, bytes consumed, done, trailers.
 type Outcome = Result<(Vec<u8>, usize, bool, Vec<u8>), ChunkError>;
@@ -263,10 +264,10 @@ fn reference(wire: &[u8]) -> Option<(Vec<u8>, usize, Vec<u8>)> {
         }
         let text = std::str::from_utf8(text).ok()?;
         let (name, value) = text.split_once(':')?;
-        let valid_name =
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let valid_name = !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
         let valid_value = value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
-        if !valid_name || !valid_value || name.eq_ignore_ascii_case("host") {
+        if !valid_name || !valid_value || FieldName::recognise(name.as_bytes()).is_forbidden_in_trailers() {
             return None;
         }
         trailers.extend(format!("{name}: {}\r\n", value.trim_matches([' ', '\t'])).into_bytes());
