@@ -112,6 +112,8 @@ pub(super) async fn attempt(
         Ok(responded) => responded,
         Err(error) => {
             x.connection.keep(next);
+            // What came together with the end of a body that could not be sent on is lost.
+            x.keep_alive &= body_was_whole || progress.request_sent.get();
             // Only a connection that had been idle can have been closed before the request reached it.
             let is_unharmed = error == Error::UpstreamClosed && was_idle && !began.get();
             let is_repeatable = is_unharmed && body_was_whole && asked.facts.head.method.is_idempotent();
