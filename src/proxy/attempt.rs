@@ -121,7 +121,6 @@ pub(super) async fn attempt(
     x.on_endpoint_response(target, response.status);
     match responded {
         Responded::Tunnel { rest } => {
-            x.connection.keep(next);
             let early = match x.connection.take_next() {
                 None if !asked.rest.is_empty() => Some(copy_of(asked.rest).ok_or(Error::NoBuffer)?),
                 next => next,

@@ -102,7 +102,9 @@ pub(super) async fn exchange(
     let mut record = Record::begin(request.began_us, connection.peer);
     record.is_understood = true;
 
-    let keep_alive = scratch.request.keep_alive && connection.may_live_on(listener);
+    // Behind a CONNECT that fails may come what was meant for the tunnel.
+    let may_live_on = scratch.request.method != Method::Connect && connection.may_live_on(listener);
+    let keep_alive = scratch.request.keep_alive && may_live_on;
     let mut exchange = Exchange {
         core: &core,
         generation: &generation,
@@ -115,8 +117,8 @@ pub(super) async fn exchange(
     let next = match serve_request(&mut exchange, scratch, &mut request).await {
         Ok(next) => next,
         Err(error) => {
+            let keep_alive = exchange.keep_alive && request.is_complete && !error.ends_connection();
             record.on_error(error);
-            let keep_alive = keep_alive && request.is_complete && !error.ends_connection();
             refuse(connection, &generation, scratch, &mut record, error, keep_alive).await
         }
     };

@@ -82,20 +82,18 @@ impl Outgoing<'_> {
             Err(Failed::NoBuffer) => return Error::NoBuffer,
         }
         self.deadline.clear(Timer::Request);
-        self.deadline.set(Timer::Response, self.first_byte_ms);
+        if !self.progress.answered.get() {
+            self.deadline.set(Timer::Response, self.first_byte_ms);
+        }
         self.watch(None).await
     }
 
     async fn send_all(&mut self, head: Buf, mut unsent: Unsent<'_>) -> Result<Buf, Failed> {
-        self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
-        self.deadline.set(Timer::Request, self.send_ms);
-        let mut spare =
-            sent(self.upstream, head, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+        let mut spare = self.send(head).await?;
         while !unsent.payload.is_empty() {
             spare.reset(0, 0);
             unsent = append_payload(&mut spare, unsent.payload, self.send_as, self.body);
-            self.progress.sent.set(self.progress.sent.get() + spare.len() as u64);
-            spare = sent(self.upstream, spare, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+            spare = self.send(spare).await?;
         }
         if unsent.end {
             let mut end = trailer_section(self.body);
@@ -104,8 +102,7 @@ impl Outgoing<'_> {
                 let piece = end.len().min(spare.spare_len());
                 let _ = spare.push(&end[..piece]);
                 end.drain(..piece);
-                spare =
-                    sent(self.upstream, spare, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+                spare = self.send(spare).await?;
             }
         }
         if self.body.is_done() {
