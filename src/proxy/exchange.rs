@@ -575,7 +575,7 @@ async fn refuse(
         version: if record.is_understood { head.version } else { Version::Http11 },
         date: core.clock.date(),
     };
-    let Some(mut out) = Buf::take(Size::Small) else { return Next::Close };
+    let Some(mut out) = Buf::take_reserved() else { return Next::Close };
     if reply::write(&mut out, reply, &asker, &mut scratch.lines, &mut scratch.text).is_err() {
         return Next::Close;
     }

@@ -4,7 +4,7 @@
 
 use super::{core::Core, error::Error, heads};
 use crate::{
-    buf::{Buf, Size},
+    buf::Buf,
     clock::HTTP_DATE_BYTES,
     http::{request::RequestError, response::ResponseError, status, version::Version},
     telemetry::figures::REFUSALS_MAX,
@@ -237,7 +237,7 @@ fn problem(reply: Reply, id: &[u8], body: &mut Vec<u8>) {
 
 /// The whole answer to a connection beyond `max_connections`, for which no exchange begins.
 pub(super) fn overloaded(core: &Core) -> Option<Buf> {
-    let mut out = Buf::take(Size::Small)?;
+    let mut out = Buf::take_reserved()?;
     let generation = core.generation();
     let (date, name) = (core.clock.date(), &generation.table.forwarding.via);
     let reply = Reply { status: 503, reason: Reason::Overloaded };
