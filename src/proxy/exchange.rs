@@ -307,7 +307,7 @@ async fn acquire(
     let mut connecting = pin!(connect(pool.address));
     let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await?;
     deadline.clear(Timer::Response);
-    lease.connected(connected.map_err(|_| Error::Connect)?, core.clock.now_ms());
+    lease.connected(connected.map_err(Error::of_connect)?, core.clock.now_ms());
     Ok((lease, false))
 }
 
