@@ -192,7 +192,9 @@ impl Responding<'_> {
         let mut body = BodyReader::response(framing);
         let taken = body.take(&mut buf.filled_mut()[head_len..]).map_err(|_| Error::ResponseBody)?;
         // Bytes behind the response belong to no one: they are dropped, and the connection with them.
+        // The drain may have begun since the request came.
         let has_excess = head_len + taken.consumed < buf.len();
+            && !self.core.is_draining()
         let send_as = heads::send_as(framing, self.version);
         let keep_alive = self.keep_alive
             && self.progress.request_sent.get()

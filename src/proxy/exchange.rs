@@ -117,7 +117,8 @@ pub(super) async fn exchange(
     let next = match serve_request(&mut exchange, scratch, &mut request).await {
         Ok(next) => next,
         Err(error) => {
-            let keep_alive = exchange.keep_alive && request.is_complete && !error.ends_connection();
+            let keep_alive =
+                exchange.keep_alive && !core.is_draining() && request.is_complete && !error.ends_connection();
             record.on_error(error);
             refuse(connection, &generation, scratch, &mut record, error, keep_alive).await
         }
