@@ -224,6 +224,7 @@ async fn relay(
     let mut error = Error::NoEndpoint;
     // The endpoint to try once more, on a fresh connection.
     let mut again = None;
+    let mut has_moved_on = false;
     loop {
         let is_second = again.is_some();
         let at = match again.take() {
@@ -251,16 +252,20 @@ async fn relay(
         };
         x.record.on_connection(x.core, was_idle);
 
-        match attempt(x, asked, response, target, lease, was_idle).await {
+        match attempt(x, asked, response, target, lease).await {
             Ok(next) => return Ok(next),
-            Err(Failure { is_repeatable: true, .. }) if !is_second => {
-                again = Some(at);
-            }
-            Err(Failure { error, .. }) => {
-                if error.is_endpoints() {
+            // It had been idle: its end says nothing of the endpoint.
+            Err(Failure { is_repeatable: true, .. }) if was_idle => again = Some(at),
+            Err(Failure { error: failed, is_repeatable }) => {
+                if failed.is_endpoints() {
                     x.on_endpoint_failure(target, false);
                 }
-                return Err(error);
+                error = failed;
+                // A fresh one that dies is its endpoint's death: one other may have the request.
+                if !is_repeatable || has_moved_on || !tried.add(at) {
+                    return Err(error);
+                }
+                has_moved_on = true;
             }
         }
     }
