@@ -130,10 +130,10 @@ pub(super) async fn attempt(
             if reusable {
                 lease.release(spare, &target.state.pool, x.core.clock.now_ms());
             }
-            Ok(match (progress.request_sent.get(), keep_alive) {
-                (false, _) => Next::Linger,
-                (true, true) => Next::KeepAlive,
-                (true, false) => Next::Close,
+            Ok(match progress.request_sent.get() {
+                true if keep_alive => Next::KeepAlive,
+                true => x.last(asked),
+                false => Next::Linger,
             })
         }
     }

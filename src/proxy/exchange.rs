@@ -367,6 +367,11 @@ impl Drop for Load<'_> {
 }
 
 impl Exchange<'_> {
+    /// What becomes of the connection after the last response on it: a client that does not know yet may have sent on.
+    pub(super) fn last(&self, asked: &Asked<'_>) -> Next {
+        if asked.facts.head.keep_alive { Next::Linger } else { Next::Close }
+    }
+
     /// Who asks, and by which id.
     fn identify(&mut self, facts: &mut Facts<'_>) {
         facts.is_trusted = forwarded::is_trusted(facts.client, &self.listener.trusted);
@@ -478,7 +483,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     Ok(match (body.is_done(), keep_alive) {
         (false, _) => Next::Linger,
         (true, true) => Next::KeepAlive,
-        (true, false) => Next::Close,
+        (true, false) => x.last(asked),
     })
 }
 
