@@ -445,9 +445,11 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
             lines.clear();
             text.clear();
             to.render(&variables, text).map_err(|_| Error::HeadOverflow)?;
-            lines.extend_from_slice(b"Location: ");
-            lines.extend_from_slice(text);
-            lines.extend_from_slice(b"\r\n");
+            if !route.response_headers.removes(b"location") {
+                lines.extend_from_slice(b"Location: ");
+                lines.extend_from_slice(text);
+                lines.extend_from_slice(b"\r\n");
+            }
             text.clear();
             (*status, None)
         }
@@ -462,11 +464,12 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     route.response_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
     let keep_alive = x.keep_alive && body.is_done();
     let mut out = heads::buffer_for(text.len() + lines.len())?;
-    heads::own(
+    let mut rest = heads::own(
         &mut out,
         &heads::OwnParts {
             status,
             content_type,
+            edits: Some(&route.response_headers),
             lines,
             body: text,
             is_head: facts.head.method == Method::Head,
@@ -478,8 +481,19 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     x.record.on_answer(status);
     x.record.sent += out.len() as u64;
     let Connection { stream, deadline, .. } = &mut *x.connection;
-    deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
-    sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+    loop {
+        deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
+        out = sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+        if rest.is_empty() {
+            break;
+        }
+        out.reset(0, 0);
+        let (piece, behind) = rest.split_at(rest.len().min(out.spare_len()));
+        let pushed = out.push(piece);
+        debug_assert!(pushed);
+        x.record.sent += piece.len() as u64;
+        rest = behind;
+    }
     Ok(match (body.is_done(), keep_alive) {
         (false, _) => Next::Linger,
         (true, true) => Next::KeepAlive,

@@ -195,11 +195,12 @@ pub(super) fn write(
         _ => {}
     }
     problem(reply, asker.id, body);
-    heads::own(
+    let rest = heads::own(
         out,
         &heads::OwnParts {
             status: reply.status,
             content_type: Some(b"application/problem+json"),
+            edits: None,
             lines,
             body,
             is_head: asker.is_head,
@@ -207,7 +208,8 @@ pub(super) fn write(
             version: asker.version,
             date: asker.date,
         },
-    )
+    )?;
+    if rest.is_empty() { Ok(()) } else { Err(Error::HeadOverflow) }
 }
 
 /// The problem document (RFC 9457). The id is either made here or checked to be harmless in JSON.
