@@ -25,7 +25,7 @@ use crate::{
         framing::BodyLength,
         method::Method,
         path::{Canonical, canonicalize},
-        response::{ResponseBody, ResponseHead},
+        response::{ResponseBody, ResponseError, ResponseHead},
         version::Version,
     },
     net::{Stream, Tx},
@@ -290,7 +290,8 @@ impl Responding<'_> {
             sticky.append_set_cookie(cluster.endpoints[at].id, self.lines);
         }
         let variables = self.facts.variables(self.route, self.captures);
-        self.route.response_headers.append(&variables, self.lines).map_err(|_| Error::HeadOverflow)?;
+        let too_large = Error::ResponseHead(ResponseError::HeadTooLarge);
+        self.route.response_headers.append(&variables, self.lines).map_err(|_| too_large)?;
         heads::response(
             out,
             &heads::ResponseParts {
@@ -305,7 +306,8 @@ impl Responding<'_> {
                 forwarding: &self.generation.table.forwarding,
                 date: self.core.clock.date(),
             },
-        )?;
+        )
+        .map_err(|_| too_large)?;
         self.record.on_answer(response.status);
         Ok(())
     }
