@@ -144,21 +144,10 @@ async fn serve_request(
     let (bytes, tail) = (&*bytes, &*tail);
 
     let as_sent = head.path.bytes(bytes);
-    let canonical = match head.target {
-        TargetForm::Origin | TargetForm::Absolute => {
-            canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
-        }
-        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
-    };
-    x.record.is_canonical = canonical == Canonical::AsIs;
     let mut facts = Facts {
         bytes,
         head,
-        path: match canonical {
-            Canonical::Written => path,
-            Canonical::AsIs if as_sent.is_empty() => b"/",
-            Canonical::AsIs => as_sent,
-        },
+        path: as_sent,
         peer: x.connection.peer,
         client: x.connection.peer.ip(),
         is_trusted: false,
@@ -168,6 +157,18 @@ async fn serve_request(
     let id = x.record.id;
     facts.id = id.as_bytes();
 
+    let canonical = match head.target {
+        TargetForm::Origin | TargetForm::Absolute => {
+            canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
+        }
+        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+    };
+    x.record.is_canonical = canonical == Canonical::AsIs;
+    facts.path = match canonical {
+        Canonical::Written => path,
+        Canonical::AsIs if as_sent.is_empty() => b"/",
+        Canonical::AsIs => as_sent,
+    };
     if facts.is_misdirected() {
         return Err(Error::Misdirected);
     }
