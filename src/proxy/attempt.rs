@@ -193,8 +193,7 @@ impl Responding<'_> {
         let send_as = heads::send_as(framing, self.version);
         let keep_alive = self.keep_alive
             && self.progress.request_sent.get()
-            && (send_as == SendAs::Chunked
-                || matches!(framing, ResponseBody::None | ResponseBody::Exact(_)));
+            && (send_as == SendAs::Chunked || matches!(framing, ResponseBody::None | ResponseBody::Exact(_)));
 
         let (head, payload) = buf.filled()[..head_len + taken.payload].split_at(head_len);
         let mut out = heads::buffer_for(buf.len())?;

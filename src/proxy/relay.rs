@@ -235,12 +235,7 @@ pub(super) fn append_payload(
 }
 
 /// Whether the body is complete but its trailers are still to be sent; an error when it does not fit.
-fn append_framed(
-    out: &mut Buf,
-    payload: &[u8],
-    send_as: SendAs,
-    body: &BodyReader,
-) -> Result<bool, Error> {
+fn append_framed(out: &mut Buf, payload: &[u8], send_as: SendAs, body: &BodyReader) -> Result<bool, Error> {
     match send_as {
         SendAs::Plain => out.push(payload).then_some(false).ok_or(Error::HeadOverflow),
         SendAs::Chunked => {
