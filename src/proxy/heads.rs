@@ -123,19 +123,29 @@ fn via(to: &mut HeadWriter<'_>, forwarding: &Forwarding, received: Version) {
     }
 }
 
-/// Appends the lines that tell the upstream who asked.
-pub(super) fn forwarding_lines(facts: &Facts<'_>, forwarding: &Forwarding, lines: &mut Vec<u8>) {
+/// Appends the lines that tell the upstream who asked, but for those that the operator removes or sets.
+pub(super) fn forwarding_lines(
+    facts: &Facts<'_>,
+    forwarding: &Forwarding,
+    edits: &HeaderEdits,
+    lines: &mut Vec<u8>,
+) {
+    let is_ours = |name: FieldName| edits.is_empty() || !edits.removes(name.as_str().as_bytes());
     let hop =
         Hop { peer: facts.peer.ip(), host: facts.authority(), scheme: "http", is_trusted: facts.is_trusted };
-    if forwarding.x_forwarded {
+    if forwarding.x_forwarded && is_ours(FieldName::XForwardedFor) {
         hop.append_x_forwarded_for(facts.values(FieldName::XForwardedFor), lines);
+    }
+    if forwarding.x_forwarded && is_ours(FieldName::XForwardedProto) {
         hop.append_x_forwarded_proto(facts.values(FieldName::XForwardedProto), lines);
+    }
+    if forwarding.x_forwarded && is_ours(FieldName::XForwardedHost) {
         hop.append_x_forwarded_host(facts.values(FieldName::XForwardedHost), lines);
     }
-    if forwarding.forwarded {
+    if forwarding.forwarded && is_ours(FieldName::Forwarded) {
         hop.append_forwarded(facts.values(FieldName::Forwarded), lines);
     }
-    if forwarding.request_id {
+    if forwarding.request_id && is_ours(FieldName::XRequestId) {
         lines.extend_from_slice(b"X-Request-Id: ");
         lines.extend_from_slice(facts.id);
         lines.extend_from_slice(b"\r\n");
@@ -188,7 +198,7 @@ pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), E
             _ => !field.hop && (edits.is_empty() || !edits.removes(field.name_at.bytes(head))),
         }
     });
-    if !has_date.get() {
+    if !has_date.get() && !edits.removes(b"date") {
         to.field(b"Date", &parts.date);
     }
     to.put(parts.lines);
@@ -227,6 +237,8 @@ pub(super) fn interim(
 pub(super) struct OwnParts<'a> {
     pub(super) status: u16,
     pub(super) content_type: Option<&'a [u8]>,
+    /// What the operator removes or sets.
+    pub(super) edits: Option<&'a HeaderEdits>,
     /// Whole lines to add.
     pub(super) lines: &'a [u8],
     pub(super) body: &'a [u8],
@@ -241,9 +253,11 @@ pub(super) struct OwnParts<'a> {
 pub(super) fn own<'p>(out: &mut Buf, parts: &OwnParts<'p>) -> Result<&'p [u8], Error> {
     let mut to = HeadWriter::new(out);
     status_line(&mut to, parts.status, None);
-    to.field(b"Date", &parts.date);
+    if is_ours(b"date") {
+        to.field(b"Date", &parts.date);
+    }
     let has_body = !matches!(parts.status, 204 | 304);
-    if let Some(content_type) = parts.content_type.filter(|_| has_body) {
+    if let Some(content_type) = parts.content_type.filter(|_| has_body && is_ours(b"content-type")) {
         to.field(b"Content-Type", content_type);
     }
     if has_body {
