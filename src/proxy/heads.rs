@@ -69,14 +69,17 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     let keeps_host = !first.is_empty();
     let keeps_forwarding = facts.is_trusted;
     let forwarding = parts.forwarding;
-    let keeps = |field: &Field| match field.name {
-        FieldName::Host => keeps_host,
-        FieldName::XForwardedFor | FieldName::XForwardedProto | FieldName::XForwardedHost => {
-            keeps_forwarding && !forwarding.x_forwarded
-        }
-        FieldName::Forwarded => keeps_forwarding && !forwarding.forwarded,
-        FieldName::XRequestId => keeps_forwarding && !forwarding.request_id,
-        _ => !field.hop && (edits.is_empty() || !edits.removes(field.name_at.bytes(facts.bytes))),
+    let keeps = |field: &Field| {
+        let goes_on = match field.name {
+            FieldName::Host => keeps_host,
+            FieldName::XForwardedFor | FieldName::XForwardedProto | FieldName::XForwardedHost => {
+                keeps_forwarding && !forwarding.x_forwarded
+            }
+            FieldName::Forwarded => keeps_forwarding && !forwarding.forwarded,
+            FieldName::XRequestId => keeps_forwarding && !forwarding.request_id,
+            _ => !field.hop,
+        };
+        goes_on && (edits.is_empty() || !edits.removes(field.name_at.bytes(facts.bytes)))
     };
     to.lines(facts.bytes, first, &head.fields, keeps);
     to.put(parts.lines);
@@ -251,6 +254,7 @@ pub(super) struct OwnParts<'a> {
 
 /// Writes a response of the gateway's own with as much of its body as fits, and gives back the rest.
 pub(super) fn own<'p>(out: &mut Buf, parts: &OwnParts<'p>) -> Result<&'p [u8], Error> {
+    let is_ours = |name: &[u8]| parts.edits.is_none_or(|edits| !edits.removes(name));
     let mut to = HeadWriter::new(out);
     status_line(&mut to, parts.status, None);
     if is_ours(b"date") {
