@@ -131,10 +131,10 @@ pub(super) async fn attempt(
             if reusable {
                 lease.release(spare, &target.state.pool, x.core.clock.now_ms());
             }
-            Ok(match (progress.request_sent.get(), keep_alive) {
-                (false, _) => Next::Linger,
-                (true, true) => Next::KeepAlive,
-                (true, false) => Next::Close,
+            Ok(match progress.request_sent.get() {
+                true if keep_alive => Next::KeepAlive,
+                true => x.last(asked),
+                false => Next::Linger,
             })
         }
     }
@@ -411,7 +411,7 @@ fn write_request<'a>(
     let is_rewritten = upstream_target(route, x.listener, &variables, lines, text)?;
     let rewritten = is_rewritten.then_some(text.as_slice());
     lines.clear();
-    heads::forwarding_lines(facts, &x.generation.table.forwarding, lines);
+    heads::forwarding_lines(facts, &x.generation.table.forwarding, &route.request_headers, lines);
     route.request_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
     let text_len = rewritten.map_or(0, <[u8]>::len);
     let mut out = heads::buffer_for(facts.bytes.len() + payload.len() + text_len + lines.len())?;

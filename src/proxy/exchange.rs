@@ -164,11 +164,7 @@ async fn serve_request(
     let mut facts = Facts {
         bytes,
         head,
-        path: match canonical {
-            Canonical::Written => path,
-            Canonical::AsIs if as_sent.is_empty() => b"/",
-            Canonical::AsIs => as_sent,
-        },
+        path: as_sent,
         peer: x.connection.peer,
         client: x.connection.peer.ip(),
         is_trusted: false,
@@ -178,6 +174,18 @@ async fn serve_request(
     let id = x.record.id;
     facts.id = id.as_bytes();
 
+    let canonical = match head.target {
+        TargetForm::Origin | TargetForm::Absolute => {
+            canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
+        }
+        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+    };
+    x.record.is_canonical = canonical == Canonical::AsIs;
+    facts.path = match canonical {
+        Canonical::Written => path,
+        Canonical::AsIs if as_sent.is_empty() => b"/",
+        Canonical::AsIs => as_sent,
+    };
     if facts.is_misdirected() {
         return Err(Error::Misdirected);
     }
@@ -431,6 +439,11 @@ impl Drop for Load<'_> {
 }
 
 impl Exchange<'_> {
+    /// What becomes of the connection after the last response on it: a client that does not know yet may have sent on.
+    pub(super) fn last(&self, asked: &Asked<'_>) -> Next {
+        if asked.facts.head.keep_alive { Next::Linger } else { Next::Close }
+    }
+
     /// Who asks, and by which id.
     fn identify(&mut self, facts: &mut Facts<'_>) {
         facts.is_trusted = forwarded::is_trusted(facts.client, &self.listener.trusted);
@@ -504,9 +517,11 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
             lines.clear();
             text.clear();
             to.render(&variables, text).map_err(|_| Error::HeadOverflow)?;
-            lines.extend_from_slice(b"Location: ");
-            lines.extend_from_slice(text);
-            lines.extend_from_slice(b"\r\n");
+            if !route.response_headers.removes(b"location") {
+                lines.extend_from_slice(b"Location: ");
+                lines.extend_from_slice(text);
+                lines.extend_from_slice(b"\r\n");
+            }
             text.clear();
             (*status, None)
         }
@@ -526,6 +541,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
         &heads::OwnParts {
             status,
             content_type,
+            edits: Some(&route.response_headers),
             lines,
             body: text,
             is_head: facts.head.method == Method::Head,
@@ -552,7 +568,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     Ok(match (body.is_done(), keep_alive) {
         (false, _) => Next::Linger,
         (true, true) => Next::KeepAlive,
-        (true, false) => Next::Close,
+        (true, false) => x.last(asked),
     })
 }
 

@@ -71,6 +71,14 @@ pub fn all_to(endpoints: &[SocketAddr]) -> String {
     ))
 }
 
+/// The same for one endpoint, with further keys of the listener, the cluster and the route.
+pub fn all_to_with(endpoint: SocketAddr, listener: &str, cluster: &str, route: &str) -> String {
+    config(&format!(
+        "{listener}\n[[cluster]]\nname = \"all\"\nendpoints = [{{ address = \"{endpoint}\" }}]\n{cluster}\n\
+         [[route]]\nname = \"all\"\ncluster = \"all\"\n{route}"
+    ))
+}
+
 impl Gateway {
     /// Starts a gateway with this configuration and waits until it listens. Listeners should use port 0.
     pub fn start(config: &str) -> Self {
@@ -510,6 +518,16 @@ pub struct Upstream {
     state: Arc<State>,
 }
 
+/// The connections of a [`Upstream::manual`], as they come.
+pub struct Accepted(Receiver<Peer>);
+
+impl Accepted {
+    /// The next connection.
+    pub fn next(&self) -> Peer {
+        self.0.recv_timeout(PATIENCE).expect("a connection to the upstream")
+    }
+}
+
 #[derive(Default)]
 struct State {
     accepted: Mutex<usize>,
@@ -534,6 +552,16 @@ impl Upstream {
             }
         });
         Self { address, state }
+    }
+
+    /// Hands each connection to the test, which plays the upstream's part itself.
+    pub fn manual() -> (Self, Accepted) {
+        let (sender, receiver) = channel();
+        let sender = Mutex::new(sender);
+        let upstream = Self::scripted(move |peer, _| {
+            let _ = sender.lock().unwrap().send(peer);
+        });
+        (upstream, Accepted(receiver))
     }
 
     /// Answers every request (of any connection, kept alive) with what `answer` makes of its head and body.
