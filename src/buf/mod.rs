@@ -15,6 +15,9 @@ pub const LARGE_BYTES: usize = 64 * 1024;
 /// How many units of the core's budget a large buffer costs; a small one costs one.
 pub const LARGE_UNITS: usize = LARGE_BYTES / SMALL_BYTES;
 
+/// Units beyond the core's budget, for refusals only: who finds no buffer is to be told, and that takes one.
+pub const RESERVE_UNITS: usize = 64;
+
 const _: () = assert!(LARGE_UNITS * SMALL_BYTES == LARGE_BYTES);
 const _: () = assert!(LARGE_BYTES <= u32::MAX as usize);
 
@@ -127,8 +130,18 @@ impl Buf {
     /// Takes a buffer from this thread's pool, or `None` when the core's budget is used up (which is counted).
     #[inline]
     pub fn take(size: Size) -> Option<Self> {
+        Self::take_within(size, 0)
+    }
+
+    /// Takes a small buffer to say so when there is none: beyond the budget there are [`RESERVE_UNITS`] for this.
+    pub fn take_reserved() -> Option<Self> {
+        Self::take_within(Size::Small, RESERVE_UNITS)
+    }
+
+    #[inline]
+    fn take_within(size: Size, reserve: usize) -> Option<Self> {
         let block = POOL.with_borrow_mut(|pool| {
-            if pool.units_in_use() + size.units() > pool.units_max {
+            if pool.units_in_use() + size.units() > pool.units_max.saturating_add(reserve) {
                 pool.exhausted += 1;
                 return None;
             }

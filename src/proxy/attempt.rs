@@ -38,8 +38,8 @@ use crate::{
 /// Why a try did not end with a response.
 pub(super) struct Failure {
     pub(super) error: Error,
-    /// Whether the request may be sent once more, on a fresh connection: nothing of a response came, the connection
-    /// had been idle, and sending it twice does no harm (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+    /// Whether the request may be sent once more, on a fresh connection or to another endpoint: the connection ended
+    /// with nothing of a response, and sending it twice does no harm (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
     pub(super) is_repeatable: bool,
 }
 
@@ -56,7 +56,6 @@ pub(super) async fn attempt(
     response: &mut ResponseHead,
     target: Target<'_>,
     mut lease: Lease,
-    was_idle: bool,
 ) -> Result<Next, Failure> {
     let body_was_whole = asked.body.is_done();
     let (out, unsent) = write_request(x, asked, target)?;
@@ -112,9 +111,8 @@ pub(super) async fn attempt(
     let responded = match result {
         Ok(responded) => responded,
         Err(error) => {
-            // Only a connection that had been idle can have been closed before the request reached it.
-            let is_unharmed = error == Error::UpstreamClosed && was_idle && !began.get();
-            let is_repeatable = is_unharmed && body_was_whole && asked.facts.head.method.is_idempotent();
+            let is_unanswered = error == Error::UpstreamClosed && !began.get();
+            let is_repeatable = is_unanswered && body_was_whole && asked.facts.head.method.is_idempotent();
             return Err(Failure { error, is_repeatable });
         }
     };
@@ -194,7 +192,9 @@ impl Responding<'_> {
         // Bytes behind the response belong to no one: they are dropped, and the connection with them.
         let has_excess = head_len + taken.consumed < buf.len();
         let send_as = heads::send_as(framing, self.version);
+        // The drain may have begun since the request came.
         let keep_alive = self.keep_alive
+            && !self.core.is_draining()
             && self.progress.request_sent.get()
             && (matches!(framing, ResponseBody::None | ResponseBody::Exact(_)) || send_as == SendAs::Chunked);
 

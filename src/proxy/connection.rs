@@ -91,11 +91,16 @@ impl Connection {
     async fn run(&mut self) -> Next {
         loop {
             // The scratch space is taken with the first byte and given back with the last: an idle connection has none.
-            if let Err(NoRequest::Quiet) = self.first_byte().await {
+            let waited = self.first_byte().await;
+            if let Err(NoRequest::Quiet) = waited {
                 return Next::Close;
             }
             let mut scratch = self.core.take_scratch();
-            let next = match self.head(&mut scratch).await {
+            let request = match waited {
+                Ok(()) => self.head(&mut scratch).await,
+                Err(refused) => Err(refused),
+            };
+            let next = match request {
                 Ok(request) => {
                     self.requests += 1;
                     exchange(self, &mut scratch, request).await
@@ -153,8 +158,14 @@ impl Connection {
             return Err(NoRequest::Quiet);
         }
         if !self.stream.rx.is_armed() {
-            let Some(buf) = Buf::take(Size::Small) else { return Err(NoRequest::Quiet) };
-            self.stream.rx.arm(buf);
+            match Buf::take(Size::Small) {
+                Some(buf) => self.stream.rx.arm(buf),
+                None if self.requests == 0 => {
+                    return Err(refused(Error::NoBuffer, None, self.core.clock.read_us()));
+                }
+                // An idle connection may be closed at any time.
+                None => return Err(NoRequest::Quiet),
+            }
         }
         let core = Rc::clone(&self.core);
         let keep_alive_ms = core.generation().table.listeners[self.listener].timeouts.keep_alive_ms;
@@ -262,7 +273,7 @@ impl Connection {
         let mut spare = self.inbox.take();
         while read < LINGER_BYTES_MAX {
             if !self.stream.rx.is_armed() {
-                let Some(mut buf) = spare.take().or_else(|| Buf::take(Size::Small)) else { return };
+                let Some(mut buf) = spare.take().or_else(Buf::take_reserved) else { return };
                 buf.reset(0, 0);
                 self.stream.rx.arm(buf);
             }

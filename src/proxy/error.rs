@@ -1,6 +1,8 @@
 //! Why an exchange did not end as it should: one enum, whoever is to blame. What each costs the client stands in
 //! [`super::reply`].
 
+use std::io;
+
 use super::relay::Wait;
 use crate::http::{body::BodyError, path::PathError, request::RequestError, response::ResponseError};
 
@@ -36,6 +38,8 @@ pub enum Error {
     // The gateway's limits.
     /// The core's buffers are all in use.
     NoBuffer,
+    /// The process or the machine has no socket left.
+    NoSocket,
     /// Edits made a head larger than its buffer.
     HeadOverflow,
     /// The rewritten path is not a path.
@@ -87,6 +91,14 @@ impl Error {
             BodyError::Chunked(_) => Self::BodyMalformed,
             BodyError::TooLarge => Self::BodyTooLarge,
             BodyError::Truncated => Self::BodyTruncated,
+        }
+    }
+
+    /// A failure to connect. What is short here is not the endpoint's fault.
+    pub(super) fn of_connect(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Self::NoSocket,
+            _ => Self::Connect,
         }
     }
 

@@ -117,7 +117,8 @@ pub(super) async fn exchange(
     let next = match serve_request(&mut exchange, scratch, &mut request).await {
         Ok(next) => next,
         Err(error) => {
-            let keep_alive = exchange.keep_alive && request.is_complete && !error.ends_connection();
+            let keep_alive =
+                exchange.keep_alive && !core.is_draining() && request.is_complete && !error.ends_connection();
             record.on_error(error);
             refuse(connection, &generation, scratch, &mut record, error, keep_alive).await
         }
@@ -234,6 +235,7 @@ async fn relay(
     let mut error = Error::NoEndpoint;
     // The endpoint to try once more, on a fresh connection.
     let mut again = None;
+    let mut has_moved_on = false;
     loop {
         let is_second = again.is_some();
         let at = match again.take() {
@@ -261,16 +263,20 @@ async fn relay(
         };
         x.record.on_connection(x.core, was_idle);
 
-        match attempt(x, asked, response, target, lease, was_idle).await {
+        match attempt(x, asked, response, target, lease).await {
             Ok(next) => return Ok(next),
-            Err(Failure { is_repeatable: true, .. }) if !is_second => {
-                again = Some(at);
-            }
-            Err(Failure { error, .. }) => {
-                if error.is_endpoints() {
+            // It had been idle: its end says nothing of the endpoint.
+            Err(Failure { is_repeatable: true, .. }) if was_idle => again = Some(at),
+            Err(Failure { error: failed, is_repeatable }) => {
+                if failed.is_endpoints() {
                     x.on_endpoint_failure(target, false);
                 }
-                return Err(error);
+                error = failed;
+                // A fresh one that dies is its endpoint's death: one other may have the request.
+                if !is_repeatable || has_moved_on || !tried.add(at) {
+                    return Err(error);
+                }
+                has_moved_on = true;
             }
         }
     }
@@ -318,7 +324,7 @@ async fn acquire(
     let mut connecting = pin!(connect(pool.address));
     let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await?;
     deadline.clear(Timer::Response);
-    lease.connected(connected.map_err(|_| Error::Connect)?, core.clock.now_ms());
+    lease.connected(connected.map_err(Error::of_connect)?, core.clock.now_ms());
     Ok((lease, false))
 }
 
@@ -598,7 +604,7 @@ async fn refuse(
         version: if record.is_understood { head.version } else { Version::Http11 },
         date: core.clock.date(),
     };
-    let Some(mut out) = Buf::take(Size::Small) else { return Next::Close };
+    let Some(mut out) = Buf::take_reserved() else { return Next::Close };
     if reply::write(&mut out, reply, &asker, &mut scratch.lines, &mut scratch.text).is_err() {
         return Next::Close;
     }

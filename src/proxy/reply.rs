@@ -4,7 +4,7 @@
 
 use super::{core::Core, error::Error, heads};
 use crate::{
-    buf::{Buf, Size},
+    buf::Buf,
     clock::HTTP_DATE_BYTES,
     http::{request::RequestError, response::ResponseError, status, version::Version},
     telemetry::figures::REFUSALS_MAX,
@@ -71,6 +71,7 @@ reasons! {
     ClientGone = "client-gone", None, "The client closed the connection.";
     WriteStall = "write-stall", None, "The client took nothing of the response for too long.";
     NoBuffer = "no-buffer", Some("proxy_internal_error"), "The gateway is short of memory; try again later.";
+    NoSocket = "no-socket", Some("proxy_internal_error"), "The gateway is short of sockets; try again later.";
     Overloaded = "overloaded", Some("connection_limit_reached"), "The gateway has as many connections as it may; try again later.";
     RewriteInvalid = "rewrite-invalid", Some("http_request_error"), "The request cannot be rewritten as configured.";
     NoEndpoint = "no-endpoint", Some("destination_unavailable"), "No endpoint can serve the request now.";
@@ -107,6 +108,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::ClientGone => (499, Reason::ClientGone),
         Error::WriteStall => (499, Reason::WriteStall),
         Error::NoBuffer => (503, Reason::NoBuffer),
+        Error::NoSocket => (503, Reason::NoSocket),
         Error::HeadOverflow => (431, Reason::HeadTooLarge),
         Error::Rewrite => (400, Reason::RewriteInvalid),
         Error::NoEndpoint => (503, Reason::NoEndpoint),
@@ -238,7 +240,7 @@ fn problem(reply: Reply, id: &[u8], body: &mut Vec<u8>) {
 
 /// The whole answer to a connection beyond `max_connections`, for which no exchange begins.
 pub(super) fn overloaded(core: &Core) -> Option<Buf> {
-    let mut out = Buf::take(Size::Small)?;
+    let mut out = Buf::take_reserved()?;
     let generation = core.generation();
     let (date, name) = (core.clock.date(), &generation.table.forwarding.via);
     let reply = Reply { status: 503, reason: Reason::Overloaded };

@@ -152,6 +152,7 @@ impl Open {
     /// Serves until the drain is over.
     async fn serve(self) {
         let Self { core, listeners, mailbox, ticker } = self;
+        let accepting = listeners.clone();
         for accepting in &listeners {
             net::spawn(accept(Rc::clone(&core), Rc::clone(accepting), Rc::new(listeners.clone())));
         }
@@ -166,13 +167,18 @@ impl Open {
             number += 1;
             core.tick(number);
             if let Some(until_ms) = drain_until_ms.get()
-                && (core.connections.get() == 0 || core.clock.now_ms() >= until_ms)
+                && (is_drained(&core, &accepting) || core.clock.now_ms() >= until_ms)
             {
                 core.flush_log();
                 return;
             }
         }
     }
+}
+
+/// Whether all is done: no connection is left, and none waits to be accepted.
+fn is_drained(core: &Core, listeners: &[Rc<Accepting>]) -> bool {
+    core.connections.get() == 0 && listeners.iter().all(|accepting| accepting.listener.is_closed())
 }
 
 async fn read_mailbox(
@@ -204,7 +210,10 @@ async fn read_mailbox(
 
 impl Accepting {
     fn drain(&self) {
-        self.is_draining.set(true);
+        // Once: to a closed listener it would mean to listen again.
+        if self.is_draining.replace(true) {
+            return;
+        }
         self.listener.stop_queueing();
         self.wake();
     }
@@ -310,11 +319,21 @@ impl Drop for Place {
 }
 
 fn admit(core: &Rc<Core>, listener: usize, all: &Rc<Vec<Rc<Accepting>>>, stream: Stream, peer: SocketAddr) {
+    host(core, all, peer, proxy::serve(Rc::clone(core), stream, peer, listener));
+}
+
+/// Gives a connection's task a place. Its panic is its own end only.
+fn host(
+    core: &Rc<Core>,
+    all: &Rc<Vec<Rc<Accepting>>>,
+    peer: SocketAddr,
+    task: impl Future<Output = ()> + 'static,
+) {
     core.connections.set(core.connections.get() + 1);
     let place = Place { core: Rc::clone(core), listeners: Rc::clone(all) };
     let core = Rc::clone(core);
     net::spawn(async move {
-        let served = guard(proxy::serve(Rc::clone(&core), stream, peer, listener)).await;
+        let served = guard(task).await;
         if served.is_err() {
             core.figures.borrow_mut().counters.panics += 1;
             tracing::error!(core = core.worker, %peer, "a connection's task panicked; the connection is closed");
@@ -336,4 +355,74 @@ fn reject(core: &Rc<Core>, rejecting: &Rc<Cell<usize>>, stream: Stream) {
         core.figures.borrow_mut().counters.panics += u64::from(told.is_err());
         rejecting.set(rejecting.get() - 1);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::{config::types::DriverChoice, table};
+
+    const CONFIG: &str = "
+        [[listener]]
+        name = 'public'
+        address = '127.0.0.1:0'
+        [[route]]
+        name = 'here'
+        respond = { body = 'still here' }
+    ";
+
+    /// A core with one listener, in which the task of a connection panics; what a client gets there after that.
+    fn answer_after_a_panic(driver: DriverChoice) -> String {
+        let config = toml::from_str(CONFIG).unwrap();
+        let table = table::compile(&config, &mut |_, fault| panic!("{fault:?}")).unwrap();
+        let [bound] = <[_; 1]>::try_from(net::bind("127.0.0.1:0".parse().unwrap(), 16, 1).unwrap()).unwrap();
+        let address = bound.address;
+        let client = thread::spawn(move || {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let panics = net::run(driver, 256, |_| async {
+            let core = Core::new(CoreOptions { worker: 0, workers: 1, seed: 0, log: None, table });
+            let accepting = Rc::new(Accepting {
+                listener: Listener::new(bound).unwrap(),
+                place: 0,
+                max_connections: 1,
+                on_full: OnFull::Wait,
+                waker: RefCell::new(None),
+                is_draining: Cell::new(false),
+            });
+            let all = Rc::new(vec![Rc::clone(&accepting)]);
+            // It has the only place, so the client comes in only if the panic gives it back.
+            host(&core, &all, address, async { panic!("on purpose, in a test") });
+            assert_eq!(core.connections.get(), 1);
+            net::spawn(accept(Rc::clone(&core), accepting, all));
+            let ticker = Ticker::new(TICK_MS).unwrap();
+            let mut number = 0;
+            while core.figures().responses[1] == 0 || core.connections.get() > 0 {
+                ticker.tick().await.unwrap();
+                number += 1;
+                core.tick(number);
+                assert!(number < 1000, "no one was served in time");
+            }
+            core.figures().counters.panics
+        });
+        assert_eq!(panics.unwrap(), 1);
+        client.join().unwrap()
+    }
+
+    #[test]
+    fn a_panic_ends_one_connection_and_no_other() {
+        for driver in [DriverChoice::Auto, DriverChoice::Epoll] {
+            let answer = answer_after_a_panic(driver);
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("still here"), "{answer}");
+        }
+    }
 }

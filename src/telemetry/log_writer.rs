@@ -245,9 +245,10 @@ impl Sink {
     }
 }
 
-/// Opens a log file for appending; a new one is readable by its owner and group.
+/// Opens a log file for appending; a new one is readable by its owner and group. A pipe that no one reads is an error
+/// instead of a wait; a file does not care.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 #[cfg(test)]
