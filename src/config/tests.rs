@@ -335,7 +335,10 @@ fn zero_is_refused_where_it_has_no_meaning() {
 
 #[test]
 fn process() {
-    assert_added("[runtime]\nring_entries = 1000", &["2:16 error: `ring_entries` is not a power of two: 1000"]);
+    assert_added(
+        "[runtime]\nring_entries = 1000",
+        &["2:16 error: `ring_entries` is not a power of two: 1000"],
+    );
     assert_added(
         "[[core]]\ncpu = 0\nring_entries = 257",
         &["3:16 error: `ring_entries` is not a power of two: 257"],
