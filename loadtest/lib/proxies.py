@@ -19,6 +19,9 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "proxies"
 
 CLIENTS_MAX = 20_000
 
+# The routes of `ringgate-100k`; workloads ask for the last one, and for the one behind it.
+MANY_ROUTES = 100_000
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -29,12 +32,24 @@ class Kind:
     # Binary and configuration to command line.
     command: Callable[[str, str], list[str]]
     version_argument: str
+    # The program's name, if it is not this kind's.
+    program: str = ""
+    # Routes beside the one that takes everything.
+    routes: int = 0
 
 
 KINDS = {
     kind.name: kind
     for kind in (
         Kind("ringgate", "ringgate.toml", lambda binary, config: [binary, "run", "-c", config], "--version"),
+        Kind(
+            "ringgate-100k",
+            "ringgate.toml",
+            lambda binary, config: [binary, "run", "-c", config],
+            "--version",
+            program="ringgate",
+            routes=MANY_ROUTES,
+        ),
         Kind("nginx", "nginx.conf", lambda binary, config: [binary, "-c", config], "-v"),
         Kind("haproxy", "haproxy.cfg", lambda binary, config: [binary, "-db", "-f", config], "-v"),
     )
@@ -65,7 +80,7 @@ class Proxy:
         directory.mkdir()
         self.configuration = _fill(TEMPLATES / kind.template, _words(self.port, directory, place))
         config = directory / kind.template
-        config.write_text(self.configuration)
+        config.write_text(self.configuration + routes(kind.routes))
         command = kind.command(binary, str(config))
         self.service = Service(label, command, place.cpu, directory / "log")
         self.service.wait_for_port(self.port)
@@ -84,11 +99,18 @@ class Proxy:
             raise Failure(f"{self.label} ended:\n{self.service.log_tail()}")
 
 
+def routes(count: int) -> str:
+    """So many routes more for ringgate, each for one path."""
+    one = '\n[[route]]\nname = "{0:06}"\nmatch = {{ path = "/any/service-{0:06}" }}\ncluster = "upstream"\n'
+    return "".join(one.format(number) for number in range(count))
+
+
 def binary_of(kind: Kind) -> str:
     """Where an installed proxy is; servers are often kept outside a user's PATH."""
-    found = shutil.which(kind.name) or shutil.which(kind.name, path="/usr/local/sbin:/usr/sbin:/sbin")
+    program = kind.program or kind.name
+    found = shutil.which(program) or shutil.which(program, path="/usr/local/sbin:/usr/sbin:/sbin")
     if found is None:
-        raise Failure(f"{kind.name} is not installed; scripts/install-tools --bench does that")
+        raise Failure(f"{program} is not installed; scripts/install-tools --bench does that")
     return found
 
 

@@ -58,6 +58,12 @@ impl Clock {
         now
     }
 
+    /// µs since the origin, as of the last reading.
+    #[inline]
+    pub fn now_us(&self) -> u64 {
+        self.now_us.get()
+    }
+
     /// ms since the origin, as of the last reading: at most a tick old.
     #[inline]
     pub fn now_ms(&self) -> u64 {

@@ -335,13 +335,10 @@ fn zero_is_refused_where_it_has_no_meaning() {
 
 #[test]
 fn process() {
+    assert_added("[runtime]\nring_entries = 300", &["2:16 error: `ring_entries` is not a power of two: 300"]);
     assert_added(
-        "[runtime]\nring_entries = 1000",
-        &["2:16 error: `ring_entries` is not a power of two: 1000"],
-    );
-    assert_added(
-        "[[core]]\ncpu = 0\nring_entries = 257",
-        &["3:16 error: `ring_entries` is not a power of two: 257"],
+        "[[core]]\ncpu = 0\nring_entries = 400",
+        &["3:16 error: `ring_entries` is not a power of two: 400"],
     );
     assert_added("[[core]]\ncpu = 1\n[[core]]\ncpu = 1", &["4:7 error: CPU 1 is tuned twice"]);
     assert_added("[[core]]\ncpu = 1\nlisteners = []", &["3:13 warning: CPU 1 would serve no listener"]);

@@ -11,7 +11,11 @@ use std::{
 use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{event::is_epoll, stream::Stream};
+use super::{
+    count::{Count, Origin, count},
+    event::is_epoll,
+    stream::Stream,
+};
 
 /// Shuts the socket down unless the attempt came to its end, so that the poll in flight ends and closes it.
 struct GiveUp(Option<RawFd>);
@@ -21,12 +25,22 @@ impl Drop for GiveUp {
         if let Some(fd) = self.0 {
             // SAFETY: the socket that owns `fd` is dropped after this guard; shutdown touches no memory.
             unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+            count(Count::Cancel);
         }
     }
 }
 
 /// Connects to `address`. Bounded only by the kernel: the caller drops the future at its deadline.
 pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
+    count(Count::Connect);
+    let connected = attempt(address).await;
+    if connected.is_err() {
+        count(Count::Error);
+    }
+    connected
+}
+
+async fn attempt(address: SocketAddr) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     let under_way = match socket.connect(&address.into()) {
@@ -48,7 +62,7 @@ pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
     if !is_epoll() {
         SockRef::from(&descriptor(&stream)).set_nonblocking(false)?;
     }
-    Ok(Stream::new(stream))
+    Ok(Stream::new(stream, Origin::Connected))
 }
 
 fn descriptor(stream: &TcpStream) -> BorrowedFd<'_> {

@@ -11,7 +11,11 @@ use std::{
 use monoio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{event::is_epoll, stream::Stream};
+use super::{
+    count::{Count, Origin, count},
+    event::is_epoll,
+    stream::Stream,
+};
 
 /// A socket that listens, not yet on a core.
 #[derive(Debug)]
@@ -74,8 +78,14 @@ impl Listener {
 
     /// The next connection and its peer. After [`Listener::close`] it fails.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let (socket, peer) = self.socket.accept().await?;
-        Ok((Stream::new(socket), peer))
+        count(Count::Accept);
+        match self.socket.accept().await {
+            Ok((socket, peer)) => Ok((Stream::new(socket, Origin::Accepted), peer)),
+            Err(error) => {
+                count(Count::Error);
+                Err(error)
+            }
+        }
     }
 
     /// Whether a connection waits to be accepted.

@@ -2,6 +2,7 @@
 //! types, so that another ring can be put here without touching a caller. It knows bytes and addresses, no protocol.
 
 mod connect;
+mod count;
 mod event;
 mod listen;
 mod operation;
@@ -9,6 +10,7 @@ mod ring;
 mod stream;
 
 pub use connect::connect;
+pub use count::{Traffic, operations, traffic};
 pub use event::{Doorbell, Mailbox, MailboxSender, OpenMailbox, Ticker, mailbox};
 pub use listen::{BoundListener, Listener, bind};
 pub use ring::{Driver, run, spawn};

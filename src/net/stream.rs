@@ -12,7 +12,10 @@ use std::{
 
 use monoio::net::TcpStream;
 
-use super::operation::{Outcome, Slot, slots};
+use super::{
+    count::{Count, Origin, count, received, sent},
+    operation::{Outcome, Slot, slots},
+};
 use crate::buf::Buf;
 
 /// A connected socket. Dropping it ends what is under way and closes it.
@@ -27,19 +30,21 @@ pub struct Stream {
 /// The receiving half of a [`Stream`].
 pub struct Rx {
     slot: Slot,
+    origin: Origin,
 }
 
 /// The sending half of a [`Stream`].
 pub struct Tx {
     slot: Slot,
+    origin: Origin,
     fd: RawFd,
 }
 
 impl Stream {
-    pub(super) fn new(socket: TcpStream) -> Self {
+    pub(super) fn new(socket: TcpStream, origin: Origin) -> Self {
         let fd = socket.as_raw_fd();
         let (receive, send) = slots(socket);
-        Self { rx: Rx { slot: receive }, tx: Tx { slot: send, fd }, fd }
+        Self { rx: Rx { slot: receive, origin }, tx: Tx { slot: send, origin, fd }, fd }
     }
 
     /// The address of this end, which costs a system call.
@@ -53,7 +58,9 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // An operation in flight holds the descriptor and its buffer: end it, so that both come home.
-        if self.rx.is_armed() || self.tx.is_sending() {
+        let under_way = [self.rx.is_armed(), self.tx.is_sending()];
+        under_way.iter().filter(|is_under_way| **is_under_way).for_each(|_| count(Count::Cancel));
+        if under_way != [false, false] {
             shutdown(self.fd, libc::SHUT_RDWR);
         }
     }
@@ -74,6 +81,7 @@ impl Rx {
     /// Starts to receive into the buffer's spare room. One receive at a time.
     #[inline]
     pub fn arm(&mut self, buf: Buf) {
+        count(Count::Receive);
         self.slot.as_mut().start(buf);
     }
 
@@ -86,7 +94,12 @@ impl Rx {
     /// The result of the receive that was armed: how many bytes came (0: the peer's end) and the buffer.
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        self.slot.as_mut().poll(cx)
+        let outcome = ready!(self.slot.as_mut().poll(cx));
+        match &outcome.0 {
+            Ok(bytes) => received(self.origin, *bytes),
+            Err(_) => count(Count::Error),
+        }
+        Poll::Ready(outcome)
     }
 }
 
@@ -94,6 +107,7 @@ impl Tx {
     /// Starts to send the buffer's filled bytes. One send at a time.
     #[inline]
     pub fn arm(&mut self, buf: Buf) {
+        count(Count::Send);
         self.slot.as_mut().start(buf);
     }
 
@@ -110,13 +124,19 @@ impl Tx {
             let (result, mut buf) = ready!(self.slot.as_mut().poll(cx));
             match result {
                 Ok(0) => return Poll::Ready((Err(io::ErrorKind::WriteZero.into()), buf)),
-                Ok(sent) => buf.consume(sent),
-                Err(error) => return Poll::Ready((Err(error), buf)),
+                Ok(bytes) => {
+                    sent(self.origin, bytes);
+                    buf.consume(bytes);
+                }
+                Err(error) => {
+                    count(Count::Error);
+                    return Poll::Ready((Err(error), buf));
+                }
             }
             if buf.is_empty() {
                 return Poll::Ready((Ok(()), buf));
             }
-            self.slot.as_mut().start(buf);
+            self.arm(buf);
         }
     }
 

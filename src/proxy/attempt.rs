@@ -14,7 +14,7 @@ use super::{
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
     record::Record,
-    relay::{Failed, Relay, Unsent, Wait, append_payload, copy_of, sent, trailer_section},
+    relay::{Failed, Relay, Unsent, Wait, append_payload, copy_of, sent, settled, trailer_section},
     tunnel::{Carried, tunnel},
 };
 use crate::{
@@ -105,13 +105,13 @@ pub(super) async fn attempt(
         beside(request, responding.run(response)).await
     };
 
+    asked.is_whole |= progress.request_sent.get();
     x.record.on_request_side(&progress);
     x.connection.half_closed |= progress.half_closed.get();
-    let next = progress.next.take();
+    x.connection.keep(progress.next.take());
     let responded = match result {
         Ok(responded) => responded,
         Err(error) => {
-            x.connection.keep(next);
             // Only a connection that had been idle can have been closed before the request reached it.
             let is_unharmed = error == Error::UpstreamClosed && was_idle && !began.get();
             let is_repeatable = is_unharmed && body_was_whole && asked.facts.head.method.is_idempotent();
@@ -121,7 +121,6 @@ pub(super) async fn attempt(
     x.on_endpoint_response(target, response.status);
     match responded {
         Responded::Tunnel { rest } => {
-            x.connection.keep(next);
             let early = match x.connection.take_next() {
                 None if !asked.rest.is_empty() => Some(copy_of(asked.rest).ok_or(Error::NoBuffer)?),
                 next => next,
@@ -131,14 +130,13 @@ pub(super) async fn attempt(
             Ok(Next::Close)
         }
         Responded::Complete { spare, reusable, keep_alive } => {
-            x.connection.keep(next);
             if reusable {
                 lease.release(spare, &target.state.pool, x.core.clock.now_ms());
             }
-            Ok(match (progress.request_sent.get(), keep_alive) {
-                (false, _) => Next::Linger,
-                (true, true) => Next::KeepAlive,
-                (true, false) => Next::Close,
+            Ok(match progress.request_sent.get() {
+                true if keep_alive => Next::KeepAlive,
+                true => x.last(asked),
+                false => Next::Linger,
             })
         }
     }
@@ -167,8 +165,8 @@ struct Responding<'a> {
 enum Responded {
     /// It is out, whole.
     Complete {
-        /// A buffer for what comes next.
-        spare: Buf,
+        /// A buffer for what comes next, unless the endpoint's next receive has one already.
+        spare: Option<Buf>,
         /// Whether the connection to the endpoint can serve another exchange.
         reusable: bool,
         /// Whether the client was told that its connection lives on.
@@ -184,6 +182,7 @@ enum Responded {
 impl Responding<'_> {
     async fn run(mut self, response: &mut ResponseHead) -> Result<Responded, Error> {
         let ReceivedHead { mut buf, head_len } = self.final_head(response).await?;
+        self.progress.answered.set(true);
         self.record.on_response_head(self.core, self.target.number(), response.status);
         if is_tunnel(response.status, self.facts.head.method) {
             return self.switch(response, buf, head_len).await;
@@ -207,12 +206,16 @@ impl Responding<'_> {
         let reusable = |body: &BodyReader| {
             body.is_done() && !has_excess && response.keep_alive && framing != ResponseBody::UntilClose
         };
-        let is_whole = body.is_done() && unsent.payload.is_empty() && !unsent.end;
+        let is_whole = body.is_done() && unsent.is_nothing();
         if is_whole && reusable(&body) && self.progress.request_sent.get() {
             // The next response's receive goes to the kernel together with this one's send.
             self.incoming.upstream.arm(buf.into_small().ok_or(Error::NoBuffer)?);
-            let spare = self.send(out).await?;
-            return Ok(Responded::Complete { spare, reusable: true, keep_alive });
+            if keep_alive {
+                self.send_unwatched(out).await?;
+            } else {
+                self.send(out).await?;
+            }
+            return Ok(Responded::Complete { spare: None, reusable: true, keep_alive });
         }
         let mut spare = self.send(out).await?;
         while !unsent.payload.is_empty() {
@@ -226,7 +229,7 @@ impl Responding<'_> {
         drop(spare);
         let (spare, rest) = self.relay_body(&mut body, send_as, buf).await?;
         let reusable = reusable(&body) && rest.is_none() && self.progress.request_sent.get();
-        Ok(Responded::Complete { spare, reusable, keep_alive })
+        Ok(Responded::Complete { spare: Some(spare), reusable, keep_alive })
     }
 
     /// The final response's head. Interim ones (100, 103) go to the client as they come.
@@ -267,7 +270,9 @@ impl Responding<'_> {
         head_len: usize,
     ) -> Result<Responded, Error> {
         let was_asked = self.facts.head.upgrade.is_some() && response.upgrade.is_some();
-        if response.status == 101 && !was_asked {
+        // RFC 9110 §7.8: not before the whole request was received. What is left of it would be taken for the tunnel's.
+        let is_too_early = !self.progress.request_sent.get();
+        if is_too_early || (response.status == 101 && !was_asked) {
             return Err(Error::ResponseUnexpected);
         }
         let mut out = heads::buffer_for(head_len)?;
@@ -321,6 +326,16 @@ impl Responding<'_> {
         sent(self.client, out, self.deadline, Timer::Response).await.map_err(Error::of_client)
     }
 
+    /// Starts the last send of an exchange whose connection lives on; who waits for the next request looks after it.
+    async fn send_unwatched(&mut self, out: Buf) -> Result<(), Error> {
+        self.record.sent += out.len() as u64;
+        self.record.ends_at_once();
+        self.deadline.set(Timer::Response, self.listener.timeouts.write_stall_ms);
+        settled(self.client, self.deadline, Timer::Response).await.map_err(Error::of_client)?;
+        self.client.arm(out);
+        Ok(())
+    }
+
     async fn send_trailers(&mut self, body: &BodyReader, mut spare: Buf) -> Result<Buf, Error> {
         let section = trailer_section(body);
         for piece in section.chunks(SMALL_BYTES) {
@@ -339,7 +354,7 @@ impl Responding<'_> {
         send_as: SendAs,
         buf: Buf,
     ) -> Result<(Buf, Option<Buf>), Error> {
-        let sent = Cell::new(0);
+        let (received, sent) = (Cell::new(0), Cell::new(0));
         let relay = Relay {
             rx: self.incoming.upstream,
             tx: self.client,
@@ -348,6 +363,7 @@ impl Responding<'_> {
             timer: Timer::Response,
             receive_ms: self.target.cluster.idle_ms,
             send_ms: self.listener.timeouts.write_stall_ms,
+            received: &received,
             sent: &sent,
         };
         let result = relay.run(body, buf).await;
@@ -395,7 +411,7 @@ fn write_request<'a>(
     let is_rewritten = upstream_target(route, x.listener, &variables, lines, text)?;
     let rewritten = is_rewritten.then_some(text.as_slice());
     lines.clear();
-    heads::forwarding_lines(facts, &x.generation.table.forwarding, lines);
+    heads::forwarding_lines(facts, &x.generation.table.forwarding, &route.request_headers, lines);
     route.request_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
     let text_len = rewritten.map_or(0, <[u8]>::len);
     let mut out = heads::buffer_for(facts.bytes.len() + payload.len() + text_len + lines.len())?;

@@ -7,7 +7,7 @@ use super::{
     core::{Core, Scratch},
     error::Error,
     exchange::{Next, exchange, refuse_head},
-    relay::{Wait, received, sent, with_room},
+    relay::{Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
 };
 use crate::{
@@ -35,7 +35,7 @@ pub(super) struct Connection {
     requests: u64,
     born_ms: u64,
     /// What was received beyond the last request.
-    inbox: Option<Buf>,
+    pub(super) inbox: Option<Buf>,
 }
 
 /// A request whose head is complete: the buffer begins with it.
@@ -74,7 +74,11 @@ pub async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: u
     .await;
     let mut connection = Connection::new(core, stream, peer, listener, deadline);
     let next = connection.run().await;
-    if next == Next::Linger {
+    // The last response may still be on its way out.
+    connection.deadline.set(Timer::Response, LINGER_MS);
+    if settled(&mut connection.stream.tx, &connection.deadline, Timer::Response).await.is_ok()
+        && next == Next::Linger
+    {
         connection.linger().await;
     }
 }
@@ -155,23 +159,37 @@ impl Connection {
         }
         let core = Rc::clone(&self.core);
         let keep_alive_ms = core.generation().table.listeners[self.listener].timeouts.keep_alive_ms;
+        let stall_ms = core.generation().table.listeners[self.listener].timeouts.write_stall_ms;
         self.deadline.set(Timer::Request, keep_alive_ms);
         let mut was_told = false;
+        // The last response may still be on its way out.
+        let is_sending = self.stream.tx.is_sending();
+        let mut send = is_sending.then(|| Unwatched::leave(&self.deadline, Timer::Response));
         let received = poll_fn(|cx| {
             if let Poll::Ready(received) = self.stream.rx.poll_recv(cx) {
                 return Poll::Ready(Some(received));
+            }
+            if let Some(unwatched) = &mut send {
+                match unwatched.poll(&mut self.stream.tx, cx, &self.deadline, Timer::Response, stall_ms) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => send = None,
+                    Poll::Ready(Err(_)) => return Poll::Ready(None),
+                }
             }
             if core.is_draining() && !was_told {
                 was_told = true;
                 self.deadline.set(Timer::Request, DRAIN_IDLE_MS);
             }
             if self.deadline.has_expired(Timer::Request) {
-                core.figures.borrow_mut().on_timeout(Timeout::KeepAlive);
+                if !was_told {
+                    core.figures.borrow_mut().on_timeout(Timeout::KeepAlive);
+                }
                 return Poll::Ready(None);
             }
             Poll::Pending
         })
         .await;
+        self.deadline.clear(Timer::Response);
         match received {
             Some((Ok(count), buf)) if count > 0 => {
                 self.inbox = Some(buf);

@@ -12,6 +12,7 @@ use crate::{
     clock::{Clock, Deadlines},
     config::types::LogFormat,
     http::{request::RequestHead, response::ResponseHead},
+    net,
     route::Captures,
     table::Table,
     telemetry::{date::DateCache, figures::Figures, log_queue::LogBatcher},
@@ -165,17 +166,25 @@ impl Core {
         }
     }
 
-    /// A copy of the core's figures, its gauges read now.
+    /// A copy of the core's figures, with what other rooms of this thread count for themselves read now.
     pub fn figures(&self) -> Figures {
         let mut figures = self.figures.borrow().clone();
         let pool = buf::figures();
         let (open, _) = self.pools.counts();
+        let [downstream, upstream] = net::traffic();
+        figures.ring = net::operations();
         figures.counters.connections_active = self.connections.get() as u64;
         figures.counters.exchanges_active = self.exchanges.get() as u64;
+        figures.counters.downstream_bytes_received = downstream.received;
+        figures.counters.downstream_bytes_sent = downstream.sent;
+        figures.counters.upstream_bytes_received = upstream.received;
+        figures.counters.upstream_bytes_sent = upstream.sent;
+        figures.counters.pool_dead = self.pools.dead();
         figures.counters.upstream_connections_active = open as u64;
         figures.counters.buffers_active = pool.units_in_use as u64;
         figures.counters.buffers_exhausted = pool.exhausted;
         if let Some(log) = self.log.borrow().as_ref() {
+            figures.counters.log_lines = log.batcher.written();
             figures.counters.log_dropped = log.batcher.dropped();
         }
         figures

@@ -100,9 +100,17 @@ impl Error {
     }
 
     /// Whether the client's connection ends with it even when the request was complete: who asks in such a way may
-    /// mean by the bytes that follow something else than a request.
+    /// mean by the bytes that follow something else than a request. A body that is too large is refused alike however
+    /// much of it was here at once.
     pub(super) fn ends_connection(self) -> bool {
-        matches!(self, Self::Path(_) | Self::MethodNotAllowed | Self::Misdirected | Self::HeadOverflow)
+        matches!(
+            self,
+            Self::Path(_)
+                | Self::MethodNotAllowed
+                | Self::Misdirected
+                | Self::BodyTooLarge
+                | Self::HeadOverflow
+        )
     }
 
     /// Whether the endpoint is to blame, so that it counts against its health.

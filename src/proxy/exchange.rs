@@ -81,6 +81,8 @@ pub(super) struct Asked<'a> {
     /// What came behind the request: the next one, or an upgraded connection's first bytes.
     pub(super) rest: &'a [u8],
     pub(super) body: BodyReader,
+    /// Whether the request is received to its last byte, and what follows it is kept: another one may come.
+    pub(super) is_whole: bool,
     /// Scratch space.
     pub(super) text: &'a mut Vec<u8>,
     /// Scratch space.
@@ -100,7 +102,9 @@ pub(super) async fn exchange(
     let mut record = Record::begin(request.began_us, connection.peer);
     record.is_understood = true;
 
-    let keep_alive = scratch.request.keep_alive && connection.may_live_on(listener);
+    // Behind a CONNECT that fails may come what was meant for the tunnel.
+    let may_live_on = scratch.request.method != Method::Connect && connection.may_live_on(listener);
+    let keep_alive = scratch.request.keep_alive && may_live_on;
     let mut exchange = Exchange {
         core: &core,
         generation: &generation,
@@ -113,8 +117,8 @@ pub(super) async fn exchange(
     let next = match serve_request(&mut exchange, scratch, &mut request).await {
         Ok(next) => next,
         Err(error) => {
+            let keep_alive = exchange.keep_alive && request.is_complete && !error.ends_connection();
             record.on_error(error);
-            let keep_alive = keep_alive && request.is_complete && !error.ends_connection();
             refuse(connection, &generation, scratch, &mut record, error, keep_alive).await
         }
     };
@@ -159,11 +163,7 @@ async fn serve_request(
     let mut facts = Facts {
         bytes,
         head,
-        path: match canonical {
-            Canonical::Written => path,
-            Canonical::AsIs if as_sent.is_empty() => b"/",
-            Canonical::AsIs => as_sent,
-        },
+        path: as_sent,
         peer: x.connection.peer,
         client: x.connection.peer.ip(),
         is_trusted: false,
@@ -173,6 +173,18 @@ async fn serve_request(
     let id = x.record.id;
     facts.id = id.as_bytes();
 
+    let canonical = match head.target {
+        TargetForm::Origin | TargetForm::Absolute => {
+            canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
+        }
+        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
+    };
+    x.record.is_canonical = canonical == Canonical::AsIs;
+    facts.path = match canonical {
+        Canonical::Written => path,
+        Canonical::AsIs if as_sent.is_empty() => b"/",
+        Canonical::AsIs => as_sent,
+    };
     if facts.is_misdirected() {
         return Err(Error::Misdirected);
     }
@@ -191,7 +203,8 @@ async fn serve_request(
 
     let payload = &tail[..taken.payload];
     let rest = &tail[taken.consumed..];
-    let mut asked = Asked { facts, route, captures, payload, rest, body, text, lines };
+    let is_whole = body.is_done();
+    let mut asked = Asked { facts, route, captures, payload, rest, body, is_whole, text, lines };
     let next = match &route.action {
         Action::Redirect { .. } | Action::Respond { .. } => answer(x, &mut asked).await,
         Action::Cluster(cluster) => relay(x, &mut asked, response, *cluster).await,
@@ -200,7 +213,7 @@ async fn serve_request(
             relay(x, &mut asked, response, x.generation.table.splits[*split].clusters[share]).await
         }
     };
-    request.is_complete = asked.body.is_done();
+    request.is_complete = asked.is_whole;
     next
 }
 
@@ -248,7 +261,6 @@ async fn relay(
         match attempt(x, asked, response, target, lease, was_idle).await {
             Ok(next) => return Ok(next),
             Err(Failure { is_repeatable: true, .. }) if !is_second => {
-                x.core.figures.borrow_mut().counters.retries += 1;
                 again = Some(at);
             }
             Err(Failure { error, .. }) => {
@@ -421,6 +433,11 @@ impl Drop for Load<'_> {
 }
 
 impl Exchange<'_> {
+    /// What becomes of the connection after the last response on it: a client that does not know yet may have sent on.
+    pub(super) fn last(&self, asked: &Asked<'_>) -> Next {
+        if asked.facts.head.keep_alive { Next::Linger } else { Next::Close }
+    }
+
     /// Who asks, and by which id.
     fn identify(&mut self, facts: &mut Facts<'_>) {
         facts.is_trusted = forwarded::is_trusted(facts.client, &self.listener.trusted);
@@ -494,9 +511,11 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
             lines.clear();
             text.clear();
             to.render(&variables, text).map_err(|_| Error::HeadOverflow)?;
-            lines.extend_from_slice(b"Location: ");
-            lines.extend_from_slice(text);
-            lines.extend_from_slice(b"\r\n");
+            if !route.response_headers.removes(b"location") {
+                lines.extend_from_slice(b"Location: ");
+                lines.extend_from_slice(text);
+                lines.extend_from_slice(b"\r\n");
+            }
             text.clear();
             (*status, None)
         }
@@ -516,6 +535,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
         &heads::OwnParts {
             status,
             content_type,
+            edits: Some(&route.response_headers),
             lines,
             body: text,
             is_head: facts.head.method == Method::Head,
@@ -542,7 +562,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     Ok(match (body.is_done(), keep_alive) {
         (false, _) => Next::Linger,
         (true, true) => Next::KeepAlive,
-        (true, false) => Next::Close,
+        (true, false) => x.last(asked),
     })
 }
 

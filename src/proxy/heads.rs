@@ -69,14 +69,17 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     let keeps_host = !first.is_empty();
     let keeps_forwarding = facts.is_trusted;
     let forwarding = parts.forwarding;
-    let keeps = |field: &Field| match field.name {
-        FieldName::Host => keeps_host,
-        FieldName::XForwardedFor | FieldName::XForwardedProto | FieldName::XForwardedHost => {
-            keeps_forwarding && !forwarding.x_forwarded
-        }
-        FieldName::Forwarded => keeps_forwarding && !forwarding.forwarded,
-        FieldName::XRequestId => keeps_forwarding && !forwarding.request_id,
-        _ => !field.hop && (edits.is_empty() || !edits.removes(field.name_at.bytes(facts.bytes))),
+    let keeps = |field: &Field| {
+        let goes_on = match field.name {
+            FieldName::Host => keeps_host,
+            FieldName::XForwardedFor | FieldName::XForwardedProto | FieldName::XForwardedHost => {
+                keeps_forwarding && !forwarding.x_forwarded
+            }
+            FieldName::Forwarded => keeps_forwarding && !forwarding.forwarded,
+            FieldName::XRequestId => keeps_forwarding && !forwarding.request_id,
+            _ => !field.hop,
+        };
+        goes_on && (edits.is_empty() || !edits.removes(field.name_at.bytes(facts.bytes)))
     };
     to.lines(facts.bytes, first, &head.fields, keeps);
     to.put(parts.lines);
@@ -123,19 +126,29 @@ fn via(to: &mut HeadWriter<'_>, forwarding: &Forwarding, received: Version) {
     }
 }
 
-/// Appends the lines that tell the upstream who asked.
-pub(super) fn forwarding_lines(facts: &Facts<'_>, forwarding: &Forwarding, lines: &mut Vec<u8>) {
+/// Appends the lines that tell the upstream who asked, but for those that the operator removes or sets.
+pub(super) fn forwarding_lines(
+    facts: &Facts<'_>,
+    forwarding: &Forwarding,
+    edits: &HeaderEdits,
+    lines: &mut Vec<u8>,
+) {
+    let is_ours = |name: FieldName| edits.is_empty() || !edits.removes(name.as_str().as_bytes());
     let hop =
         Hop { peer: facts.peer.ip(), host: facts.authority(), scheme: "http", is_trusted: facts.is_trusted };
-    if forwarding.x_forwarded {
+    if forwarding.x_forwarded && is_ours(FieldName::XForwardedFor) {
         hop.append_x_forwarded_for(facts.values(FieldName::XForwardedFor), lines);
+    }
+    if forwarding.x_forwarded && is_ours(FieldName::XForwardedProto) {
         hop.append_x_forwarded_proto(facts.values(FieldName::XForwardedProto), lines);
+    }
+    if forwarding.x_forwarded && is_ours(FieldName::XForwardedHost) {
         hop.append_x_forwarded_host(facts.values(FieldName::XForwardedHost), lines);
     }
-    if forwarding.forwarded {
+    if forwarding.forwarded && is_ours(FieldName::Forwarded) {
         hop.append_forwarded(facts.values(FieldName::Forwarded), lines);
     }
-    if forwarding.request_id {
+    if forwarding.request_id && is_ours(FieldName::XRequestId) {
         lines.extend_from_slice(b"X-Request-Id: ");
         lines.extend_from_slice(facts.id);
         lines.extend_from_slice(b"\r\n");
@@ -188,7 +201,7 @@ pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), E
             _ => !field.hop && (edits.is_empty() || !edits.removes(field.name_at.bytes(head))),
         }
     });
-    if !has_date.get() {
+    if !has_date.get() && !edits.removes(b"date") {
         to.field(b"Date", &parts.date);
     }
     to.put(parts.lines);
@@ -227,6 +240,8 @@ pub(super) fn interim(
 pub(super) struct OwnParts<'a> {
     pub(super) status: u16,
     pub(super) content_type: Option<&'a [u8]>,
+    /// What the operator removes or sets.
+    pub(super) edits: Option<&'a HeaderEdits>,
     /// Whole lines to add.
     pub(super) lines: &'a [u8],
     pub(super) body: &'a [u8],
@@ -239,11 +254,14 @@ pub(super) struct OwnParts<'a> {
 
 /// Writes a response of the gateway's own with as much of its body as fits, and gives back the rest.
 pub(super) fn own<'p>(out: &mut Buf, parts: &OwnParts<'p>) -> Result<&'p [u8], Error> {
+    let is_ours = |name: &[u8]| parts.edits.is_none_or(|edits| !edits.removes(name));
     let mut to = HeadWriter::new(out);
     status_line(&mut to, parts.status, None);
-    to.field(b"Date", &parts.date);
+    if is_ours(b"date") {
+        to.field(b"Date", &parts.date);
+    }
     let has_body = !matches!(parts.status, 204 | 304);
-    if let Some(content_type) = parts.content_type.filter(|_| has_body) {
+    if let Some(content_type) = parts.content_type.filter(|_| has_body && is_ours(b"content-type")) {
         to.field(b"Content-Type", content_type);
     }
     if has_body {

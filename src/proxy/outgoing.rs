@@ -4,14 +4,14 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::{Future, pending, poll_fn},
+    future::{Future, poll_fn},
     pin::Pin,
     task::Poll,
 };
 
 use super::{
     error::Error,
-    relay::{Failed, Relay, Unsent, Wait, append_payload, poll_received, sent, trailer_section},
+    relay::{Failed, Relay, Unsent, Unwatched, Wait, append_payload, poll_received, sent, trailer_section},
 };
 use crate::{
     buf::{Buf, Size},
@@ -28,13 +28,15 @@ pub(super) struct Progress {
     pub(super) request_sent: Cell<bool>,
     /// The endpoint takes no more of it; it may have answered all the same.
     pub(super) send_failed: Cell<bool>,
+    /// The final response's head came: its first byte is no longer waited for.
+    pub(super) answered: Cell<bool>,
     /// The client ended its side.
     pub(super) half_closed: Cell<bool>,
     /// What the client sent beyond the request.
     pub(super) next: RefCell<Option<Buf>>,
     /// Bytes sent upstream.
     pub(super) sent: Cell<u64>,
-    /// Bytes of the request's body received.
+    /// Bytes of the request's body received behind what came with its head.
     pub(super) received: Cell<u64>,
 }
 
@@ -58,6 +60,12 @@ impl Outgoing<'_> {
     /// Sends the head and what of the body came with it, then the rest of the body; then watches the client. Comes
     /// back only with an error that ends the exchange.
     pub(super) async fn run(mut self, head: Buf, unsent: Unsent<'_>) -> Error {
+        if self.body.is_done() && unsent.is_nothing() {
+            self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
+            self.upstream.arm(head);
+            self.deadline.set(Timer::Response, self.first_byte_ms);
+            return self.watch(Some(Unwatched::leave(self.deadline, Timer::Request))).await;
+        }
         match self.send_all(head, unsent).await {
             Ok(spare) => {
                 self.progress.request_sent.set(true);
@@ -73,22 +81,19 @@ impl Outgoing<'_> {
             Err(Failed::Body(error)) => return Error::of_request_body(error),
             Err(Failed::NoBuffer) => return Error::NoBuffer,
         }
-        self.progress.received.set(self.body.payload());
         self.deadline.clear(Timer::Request);
-        self.deadline.set(Timer::Response, self.first_byte_ms);
-        self.watch().await
+        if !self.progress.answered.get() {
+            self.deadline.set(Timer::Response, self.first_byte_ms);
+        }
+        self.watch(None).await
     }
 
     async fn send_all(&mut self, head: Buf, mut unsent: Unsent<'_>) -> Result<Buf, Failed> {
-        self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
-        self.deadline.set(Timer::Request, self.send_ms);
-        let mut spare =
-            sent(self.upstream, head, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+        let mut spare = self.send(head).await?;
         while !unsent.payload.is_empty() {
             spare.reset(0, 0);
             unsent = append_payload(&mut spare, unsent.payload, self.send_as, self.body);
-            self.progress.sent.set(self.progress.sent.get() + spare.len() as u64);
-            spare = sent(self.upstream, spare, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+            spare = self.send(spare).await?;
         }
         if unsent.end {
             let mut end = trailer_section(self.body);
@@ -97,8 +102,7 @@ impl Outgoing<'_> {
                 let piece = end.len().min(spare.spare_len());
                 let _ = spare.push(&end[..piece]);
                 end.drain(..piece);
-                spare =
-                    sent(self.upstream, spare, self.deadline, Timer::Request).await.map_err(Failed::Send)?;
+                spare = self.send(spare).await?;
             }
         }
         if self.body.is_done() {
@@ -112,6 +116,7 @@ impl Outgoing<'_> {
             timer: Timer::Request,
             receive_ms: self.body_idle_ms,
             send_ms: self.send_ms,
+            received: &self.progress.received,
             sent: &self.progress.sent,
         };
         let (spare, rest) = relay.run(self.body, spare).await?;
@@ -122,33 +127,52 @@ impl Outgoing<'_> {
         Ok(spare)
     }
 
+    async fn send(&mut self, buf: Buf) -> Result<Buf, Failed> {
+        self.progress.sent.set(self.progress.sent.get() + buf.len() as u64);
+        self.deadline.set(Timer::Request, self.send_ms);
+        sent(self.upstream, buf, self.deadline, Timer::Request).await.map_err(Failed::Send)
+    }
+
     /// The client's next bytes are the next request's, and are kept for it; its end or its failure may be the end.
-    async fn watch(&mut self) -> Error {
-        if self.progress.send_failed.get() && !self.body.is_done() {
-            // What the client sends now is still this request's body, for which no one is left.
-            return pending().await;
+    async fn watch(&mut self, mut send: Option<Unwatched>) -> Error {
+        // After a failed send, what the client sends may still be this request's body, for which no one is left.
+        let is_bodys = self.progress.send_failed.get() && !self.body.is_done();
+        let mut is_reading = !is_bodys && !self.has_next && !self.progress.half_closed.get();
+        if is_reading && !self.client.is_armed() {
+            match Buf::take(Size::Small) {
+                Some(buf) => self.client.arm(buf),
+                None => is_reading = false,
+            }
         }
-        if self.has_next || self.progress.half_closed.get() {
-            return pending().await;
-        }
-        if !self.client.is_armed() {
-            let Some(buf) = Buf::take(Size::Small) else { return pending().await };
-            self.client.arm(buf);
-        }
-        match poll_fn(|cx| poll_received(self.client, cx)).await {
-            Ok((0, _)) => {
-                self.progress.half_closed.set(true);
-                match self.half_close {
-                    HalfClose::Abort => Error::ClientGone,
-                    HalfClose::Honour => pending().await,
+        poll_fn(|cx| {
+            if let Some(unwatched) = &mut send {
+                match unwatched.poll(self.upstream, cx, self.deadline, Timer::Request, self.send_ms) {
+                    Poll::Pending => {}
+                    Poll::Ready(Err(Wait::Timeout)) => return Poll::Ready(Error::UpstreamStall),
+                    Poll::Ready(Err(Wait::ExchangeTimeout)) => return Poll::Ready(Error::ExchangeTimeout),
+                    Poll::Ready(result) => {
+                        self.progress.request_sent.set(result.is_ok());
+                        self.progress.send_failed.set(result.is_err());
+                        send = None;
+                    }
                 }
             }
-            Ok((_, buf)) => {
-                *self.progress.next.borrow_mut() = Some(buf);
-                pending().await
+            if is_reading && let Poll::Ready(received) = poll_received(self.client, cx) {
+                is_reading = false;
+                match received {
+                    Ok((0, _)) => {
+                        self.progress.half_closed.set(true);
+                        if self.half_close == HalfClose::Abort {
+                            return Poll::Ready(Error::ClientGone);
+                        }
+                    }
+                    Ok((_, buf)) => *self.progress.next.borrow_mut() = Some(buf),
+                    Err(_) => return Poll::Ready(Error::ClientGone),
+                }
             }
-            Err(_) => Error::ClientGone,
-        }
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -76,6 +76,8 @@ pub(super) struct Record {
     sent_us: u64,
     response_us: u64,
     connect_us: u64,
+    /// When it ended, if that is known before it is written down.
+    ended_us: Option<u64>,
 }
 
 impl Record {
@@ -101,6 +103,7 @@ impl Record {
             sent_us: 0,
             response_us: 0,
             connect_us: 0,
+            ended_us: None,
         }
     }
 
@@ -109,7 +112,9 @@ impl Record {
         self.tries += 1;
         self.endpoint = Some(place);
         self.sent_us = 0;
-        if let Some(endpoint) = core.figures.borrow_mut().endpoints.get_mut(number) {
+        let mut figures = core.figures.borrow_mut();
+        figures.counters.retries += u64::from(self.tries > 1);
+        if let Some(endpoint) = figures.endpoints.get_mut(number) {
             endpoint.requests += 1;
         }
     }
@@ -122,7 +127,9 @@ impl Record {
     /// There is a connection; the request goes out.
     pub(super) fn on_connection(&mut self, core: &Core, was_idle: bool) {
         self.was_idle = was_idle;
-        self.sent_us = core.clock.read_us();
+        // An idle connection is there at once, in the turn in which the request came.
+        self.sent_us =
+            if was_idle && self.tried_us == 0 { core.clock.now_us() } else { core.clock.read_us() };
         if !was_idle {
             self.connect_us += self.sent_us.saturating_sub(self.tried_us);
             core.figures.borrow_mut().connect_us.record(self.connect_us);
@@ -140,6 +147,11 @@ impl Record {
     pub(super) fn on_answer(&mut self, status: u16) {
         self.status = status;
         self.is_answered = true;
+    }
+
+    /// The last of the response goes out in the turn in which its head came.
+    pub(super) fn ends_at_once(&mut self) {
+        self.ended_us = Some(self.response_us);
     }
 
     /// The request's side of a try is over.
@@ -174,7 +186,7 @@ impl Record {
         bytes: &[u8],
         peer: SocketAddr,
     ) {
-        let now_us = core.clock.read_us();
+        let now_us = self.ended_us.unwrap_or_else(|| core.clock.read_us());
         self.count(core, now_us);
         let mut log = core.log.borrow_mut();
         let Some(Log { batcher, dates, format }) = log.as_mut() else { return };
@@ -225,16 +237,12 @@ impl Record {
         let mut figures = core.figures.borrow_mut();
         let status = (self.status != CLIENT_GONE).then_some(self.status);
         figures.on_exchange(self.route, status, now_us.saturating_sub(self.began_us));
-        figures.counters.downstream_bytes_received += self.received;
-        figures.counters.downstream_bytes_sent += self.sent;
-        if core.log.try_borrow().is_ok_and(|log| log.is_some()) {
-            figures.counters.log_lines += 1;
-        }
         if let Some(reason) = self.end {
             figures.on_refusal(reason as u8);
             figures.counters.clients_gone += u64::from(reason == Reason::ClientGone);
         }
-        if let Some(timeout) = self.error.and_then(timeout_of) {
+        let tunnel_idle = (self.end == Some(Reason::TunnelIdle)).then_some(Timeout::TunnelIdle);
+        if let Some(timeout) = self.error.and_then(timeout_of).or(tunnel_idle) {
             figures.on_timeout(timeout);
         }
     }

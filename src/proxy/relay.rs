@@ -44,8 +44,70 @@ pub(super) async fn received(rx: &mut Rx, deadline: &Deadline, timer: Timer) -> 
     .await
 }
 
+/// A send that is not waited for. Its task looks at it when it wakes for another reason, and at the next tick at the
+/// latest; so a send that the kernel takes at once, as nearly all of a few KiB are, costs no turn of its own.
+#[derive(Debug, Default)]
+pub(super) struct Unwatched {
+    /// Whether it was left alone once, so that the next look is worth it.
+    was_left: bool,
+    /// Whether it is overdue, and waited for with a deadline.
+    is_late: bool,
+}
+
+/// Longer than nothing, and over at the next tick.
+const LOOK_MS: u64 = 1;
+
+impl Unwatched {
+    /// Leaves alone what was just started; `timer` is this send's until it is done.
+    pub(super) fn leave(deadline: &Deadline, timer: Timer) -> Self {
+        deadline.set(timer, LOOK_MS);
+        Self::default()
+    }
+
+    /// Whether it is done by now.
+    #[inline]
+    pub(super) fn poll(
+        &mut self,
+        tx: &mut Tx,
+        cx: &mut Context<'_>,
+        deadline: &Deadline,
+        timer: Timer,
+        stall_ms: u64,
+    ) -> Poll<Result<(), Wait>> {
+        if !std::mem::replace(&mut self.was_left, true) {
+            return Poll::Pending;
+        }
+        match tx.poll_sent(cx) {
+            Poll::Ready((result, _)) => {
+                deadline.clear(timer);
+                Poll::Ready(result.map_err(|_| Wait::Broken))
+            }
+            Poll::Pending if !self.is_late && deadline.has_expired(timer) => {
+                self.is_late = true;
+                deadline.set(timer, stall_ms);
+                Poll::Pending
+            }
+            Poll::Pending if self.is_late => overdue(deadline, timer),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Waits for a send that was left alone, if there is one.
+pub(super) async fn settled(tx: &mut Tx, deadline: &Deadline, timer: Timer) -> Result<(), Wait> {
+    if !tx.is_sending() {
+        return Ok(());
+    }
+    poll_fn(|cx| match tx.poll_sent(cx) {
+        Poll::Ready((result, _)) => Poll::Ready(result.map_err(|_| Wait::Broken)),
+        Poll::Pending => overdue(deadline, timer),
+    })
+    .await
+}
+
 /// Sends a whole buffer and gives it back empty.
 pub(super) async fn sent(tx: &mut Tx, buf: Buf, deadline: &Deadline, timer: Timer) -> Result<Buf, Wait> {
+    settled(tx, deadline, timer).await?;
     tx.arm(buf);
     poll_fn(|cx| match tx.poll_sent(cx) {
         Poll::Ready((Ok(()), buf)) => Poll::Ready(Ok(buf)),
@@ -77,6 +139,8 @@ pub(super) struct Relay<'r> {
     pub(super) timer: Timer,
     pub(super) receive_ms: u64,
     pub(super) send_ms: u64,
+    /// Bytes of the body received, framing included.
+    pub(super) received: &'r Cell<u64>,
     /// Bytes sent, framing included.
     pub(super) sent: &'r Cell<u64>,
 }
@@ -117,6 +181,7 @@ impl Relay<'_> {
                 body.on_close().map_err(Failed::Body)?;
             } else {
                 let taken = body.take(buf.filled_mut()).map_err(Failed::Body)?;
+                self.received.set(self.received.get() + taken.consumed as u64);
                 if taken.consumed < buf.len() {
                     rest = Some(copy_of(&buf.filled()[taken.consumed..]).ok_or(Failed::NoBuffer)?);
                 }
@@ -212,6 +277,13 @@ pub(super) struct Unsent<'p> {
     pub(super) payload: &'p [u8],
     /// The body's end, after the payload.
     pub(super) end: bool,
+}
+
+impl Unsent<'_> {
+    /// Whether all of it fitted.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.payload.is_empty() && !self.end
+    }
 }
 
 /// Puts as much of a body's beginning as fits behind what is in `out`, framed, and the body's end if it is there.

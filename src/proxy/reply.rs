@@ -200,6 +200,7 @@ pub(super) fn write(
         &heads::OwnParts {
             status: reply.status,
             content_type: Some(b"application/problem+json"),
+            edits: None,
             lines,
             body,
             is_head: asker.is_head,

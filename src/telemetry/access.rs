@@ -44,9 +44,9 @@ pub struct Phases {
     pub gateway: u64,
     /// Opening a connection to the endpoint, or waiting for one from the pool.
     pub connect: u64,
-    /// From the request's last byte sent upstream to the response's first byte received.
+    /// From having a connection to the endpoint to its response's head.
     pub first_byte: u64,
-    /// From the response's first byte received to its last one sent.
+    /// From the response's head received to its last byte sent.
     pub body: u64,
 }
 

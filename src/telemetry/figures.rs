@@ -80,19 +80,19 @@ figures! {
         Counter upstream_bytes_received,
         /// Bytes sent to endpoints.
         Counter upstream_bytes_sent,
-        /// Requests that got an idle connection from the pool.
+        /// Tries that got a connection from the pool that had been used before.
         Counter pool_hits,
-        /// Requests that found no idle connection in the pool.
+        /// Tries for which a connection had to be opened.
         Counter pool_misses,
-        /// Idle connections found closed by the endpoint before use.
+        /// Idle connections that the endpoint had closed, or had sent something on, before they were used again.
         Counter pool_dead,
-        /// Requests that waited for a connection because the endpoint had its `max_connections`.
+        /// Tries that waited for a connection because the endpoint had its `max_connections`.
         Counter pool_waits,
-        /// Connections to endpoints open now, idle or in use.
+        /// Connections to endpoints open now, idle, in use or being opened.
         Gauge upstream_connections_active,
         /// Connections to endpoints that could not be opened.
         Counter connect_failures,
-        /// Requests sent once more, on another connection or to another endpoint.
+        /// Tries after a request's first, on another connection or at another endpoint.
         Counter retries,
         /// Endpoints left alone after failures in a row.
         Counter ejections,
@@ -104,33 +104,31 @@ figures! {
         Counter clients_gone,
         /// Connections ended by a panic, which is a defect in the gateway.
         Counter panics,
-        /// Requests answered 503 because the core had no buffer left.
+        /// Times that a buffer was wanted and the core had none left.
         Counter buffers_exhausted,
         /// Buffers in use now, counted in units of the small size.
         Gauge buffers_active,
-        /// Access-log lines written to a batch.
+        /// Access-log lines written, those included that were dropped later because the writer did not keep up.
         Counter log_lines,
-        /// Access-log lines dropped because the writer did not keep up.
+        /// Access-log lines dropped because the writer did not keep up, or because they were too long.
         Counter log_dropped,
-        /// Events for the control plane dropped because its queue was full.
-        Counter events_dropped,
     }
 }
 
 figures! {
     /// What a core asked of its ring (or of epoll).
     pub struct RingCounters {
-        /// Accepts submitted.
+        /// Accepts started.
         Counter accepts,
-        /// Connects submitted.
+        /// Connects started.
         Counter connects,
-        /// Receives submitted.
+        /// Receives started.
         Counter receives,
-        /// Sends submitted.
+        /// Sends started; what the kernel took only a part of counts again for the rest.
         Counter sends,
-        /// Operations cancelled, mostly by a deadline.
+        /// Operations given up before their end, mostly receives on connections that were closed.
         Counter cancels,
-        /// Operations that ended in an error other than cancellation.
+        /// Operations that ended in an error.
         Counter errors,
     }
 }
@@ -223,15 +221,15 @@ impl RouteFigures {
 /// What is counted per endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointFigures {
-    /// Requests sent, every try counted.
+    /// Requests offered to it, every try counted, those included that found no connection.
     pub requests: u64,
     /// Response heads by status class.
     pub responses: StatusClasses,
     /// Connections that could not be opened.
     pub connect_failures: u64,
-    /// Exchanges broken after the connection stood: cut, malformed or timed out.
+    /// Exchanges that failed after the connection stood: cut, malformed, timed out, or answered 502, 503 or 504.
     pub failures: u64,
-    /// The sum of the times from the request's last byte to the response's first, in µs.
+    /// The sum of the times from having a connection to the response's head, in µs.
     pub first_byte_us: u64,
 }
 
@@ -257,7 +255,7 @@ pub struct Figures {
     pub responses: StatusClasses,
     /// Deadlines that passed, by [`Timeout`].
     pub timeouts: [u64; Timeout::ALL.len()],
-    /// Requests the gateway answered itself with an error, by the reason's id in the reply table.
+    /// Exchanges that did not end well, by the reason's id in the reply table.
     pub refusals: [u64; REFUSALS_MAX],
     /// By route id.
     pub routes: Vec<RouteFigures>,
@@ -265,9 +263,9 @@ pub struct Figures {
     pub endpoints: Vec<EndpointFigures>,
     /// Whole exchanges, from the request's first byte to the response's last, in µs.
     pub exchange_us: Histogram,
-    /// Opening a connection to an endpoint, in µs.
+    /// Opening a connection to an endpoint, the wait for a place among `max_connections` included, in µs.
     pub connect_us: Histogram,
-    /// From the request's last byte sent to the response's first byte received, in µs.
+    /// From having a connection to an endpoint to its response's head, in µs.
     pub first_byte_us: Histogram,
 }
 
@@ -310,7 +308,7 @@ impl Figures {
         self.responses[0] += 1;
     }
 
-    /// An endpoint's response head came, `first_byte_us` after the request was sent. An unknown id counts nowhere
+    /// An endpoint's response head came, `first_byte_us` after there was a connection. An unknown id counts nowhere
     /// but in the core's histogram.
     #[inline]
     pub fn on_response_head(&mut self, endpoint: usize, status: u16, first_byte_us: u64) {
@@ -327,7 +325,7 @@ impl Figures {
         self.timeouts[timeout as usize] += 1;
     }
 
-    /// The gateway answered with an error of its own. `reason`: an id of the reply table, below [`REFUSALS_MAX`];
+    /// An exchange did not end well. `reason`: an id of the reply table, below [`REFUSALS_MAX`];
     /// a larger one counts as the last.
     #[inline]
     pub fn on_refusal(&mut self, reason: u8) {

@@ -64,6 +64,7 @@ pub struct LogBatcher {
     /// The end of the last whole line in `bytes`, below [`BATCH_FLUSH_BYTES`].
     end: usize,
     lines: u64,
+    written: u64,
     dropped: u64,
     lane: Arc<Lane>,
     writer: Thread,
@@ -71,7 +72,7 @@ pub struct LogBatcher {
 
 impl LogBatcher {
     pub(super) fn new(lane: Arc<Lane>, writer: Thread) -> Self {
-        Self { bytes: vec![0; BATCH_BYTES_MAX], end: 0, lines: 0, dropped: 0, lane, writer }
+        Self { bytes: vec![0; BATCH_BYTES_MAX], end: 0, lines: 0, written: 0, dropped: 0, lane, writer }
     }
 
     /// Adds a line, which `write` writes without its newline. One that is overfull is dropped and counted. A full batch
@@ -91,6 +92,7 @@ impl LogBatcher {
         };
         self.end += length;
         self.lines += 1;
+        self.written += 1;
         if self.end >= BATCH_FLUSH_BYTES {
             self.flush();
         }
@@ -116,6 +118,11 @@ impl LogBatcher {
             self.dropped += batch.lines;
         }
         self.writer.unpark();
+    }
+
+    /// Lines added since the start.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Lines dropped since the start because the writer did not keep up, or because they were too long. Lines that

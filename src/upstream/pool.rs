@@ -46,13 +46,14 @@ pub fn share(limit: usize, worker: usize, workers: usize) -> usize {
 #[derive(Debug, Default)]
 pub struct Pools {
     by_address: RefCell<HashMap<SocketAddr, Rc<Pool>>>,
+    dead: Rc<Cell<u64>>,
 }
 
 impl Pools {
     /// The pool of an address, made when there is none.
     pub fn of(&self, address: SocketAddr) -> Rc<Pool> {
         let mut pools = self.by_address.borrow_mut();
-        Rc::clone(pools.entry(address).or_insert_with(|| Rc::new(Pool::new(address))))
+        Rc::clone(pools.entry(address).or_insert_with(|| Rc::new(Pool::new(address, Rc::clone(&self.dead)))))
     }
 
     /// Closes connections that are dead or idle for too long, and forgets pools that no generation uses any more.
@@ -69,6 +70,11 @@ impl Pools {
             .borrow()
             .values()
             .fold((0, 0), |(open, idle), pool| (open + pool.open.get(), idle + pool.idle.borrow().len()))
+    }
+
+    /// Idle connections that the endpoint ended, since the start.
+    pub fn dead(&self) -> u64 {
+        self.dead.get()
     }
 
     /// Closes all idle connections.
@@ -90,6 +96,8 @@ pub struct Pool {
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
     /// The policy's time limit at the last release, for the sweep.
     idle_timeout_ms: Cell<u64>,
+    /// Idle connections that were found dead, over all pools.
+    dead: Rc<Cell<u64>>,
 }
 
 #[derive(Debug)]
@@ -152,18 +160,18 @@ impl Lease {
     }
 
     /// Gives a connection back whose exchange ended cleanly: its response complete, nothing of it unread. `spare` is
-    /// the buffer to wait in for the next response.
-    pub fn release(mut self, spare: Buf, policy: &PoolPolicy, now_ms: u64) {
-        let Some(spare) = spare.into_small() else { return };
+    /// the buffer to wait in for the next response, unless a receive is armed already.
+    pub fn release(mut self, spare: Option<Buf>, policy: &PoolPolicy, now_ms: u64) {
         let Some(mut connection) = self.connection.take() else { return };
+        if !connection.stream.rx.is_armed() {
+            let Some(spare) = spare.and_then(Buf::into_small) else { return };
+            connection.stream.rx.arm(spare);
+        }
         let too_old =
             policy.max_age_ms != 0 && now_ms.saturating_sub(connection.born_ms) >= policy.max_age_ms;
         let waiter = if too_old { None } else { self.pool.next_waiter() };
         if too_old || (waiter.is_none() && self.pool.idle.borrow().len() >= policy.max_idle) {
             return; // The drop of `self` gives the place on.
-        }
-        if !connection.stream.rx.is_armed() {
-            connection.stream.rx.arm(spare);
         }
         // The place goes with the connection.
         self.holds_place = false;
@@ -184,13 +192,14 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    fn new(address: SocketAddr) -> Self {
+    fn new(address: SocketAddr, dead: Rc<Cell<u64>>) -> Self {
         Self {
             address,
             idle: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
             idle_timeout_ms: Cell::new(0),
+            dead,
         }
     }
 
@@ -204,6 +213,7 @@ impl Pool {
     pub fn acquire(self: &Rc<Self>, policy: &PoolPolicy, now_ms: u64, cx: &mut Context<'_>) -> Acquired {
         while let Some(Idle { mut connection, since_ms }) = self.pop_idle() {
             let dead = connection.stream.rx.poll_recv(cx).is_ready();
+            self.dead.set(self.dead.get() + u64::from(dead));
             if dead
                 || is_over(now_ms, since_ms, policy.idle_timeout_ms)
                 || is_over(now_ms, connection.born_ms, policy.max_age_ms)
@@ -259,8 +269,9 @@ impl Pool {
         let mut cx = Context::from_waker(Waker::noop());
         let mut closed = 0;
         self.idle.borrow_mut().retain_mut(|idle| {
-            let keep = idle.connection.stream.rx.poll_recv(&mut cx).is_pending()
-                && !is_over(now_ms, idle.since_ms, self.idle_timeout_ms.get());
+            let dead = idle.connection.stream.rx.poll_recv(&mut cx).is_ready();
+            self.dead.set(self.dead.get() + u64::from(dead));
+            let keep = !dead && !is_over(now_ms, idle.since_ms, self.idle_timeout_ms.get());
             closed += usize::from(!keep);
             keep
         });

@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests run no data plane")]
 #![allow(unreachable_pub, reason = "a module that every test binary includes")]
 
+pub mod strict;
+
 use std::{
     collections::{HashMap, VecDeque},
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -66,6 +68,14 @@ pub fn all_to(endpoints: &[SocketAddr]) -> String {
     config(&format!(
         "[[cluster]]\nname = \"all\"\nendpoints = [{}]\n[[route]]\nname = \"all\"\ncluster = \"all\"",
         list.join(", ")
+    ))
+}
+
+/// The same for one endpoint, with further keys of the listener, the cluster and the route.
+pub fn all_to_with(endpoint: SocketAddr, listener: &str, cluster: &str, route: &str) -> String {
+    config(&format!(
+        "{listener}\n[[cluster]]\nname = \"all\"\nendpoints = [{{ address = \"{endpoint}\" }}]\n{cluster}\n\
+         [[route]]\nname = \"all\"\ncluster = \"all\"\n{route}"
     ))
 }
 
@@ -290,6 +300,42 @@ pub fn within<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     panic!("waited in vain: {what}");
 }
 
+/// Waits until the processes at the other ends have received all that was sent over these connections (of 127.0.0.1), or
+/// have closed them: what is sent next then comes to them by itself. The kernel's table of sockets says so.
+pub fn all_received<'s>(connections: impl IntoIterator<Item = &'s TcpStream>) {
+    let ends: Vec<(u16, u16)> = connections
+        .into_iter()
+        .filter_map(|stream| Some((stream.local_addr().ok()?.port(), stream.peer_addr().ok()?.port())))
+        .collect();
+    // First nothing may be on its way any more, then nothing may wait at the other end.
+    let mut sending = ends.clone();
+    within("all is delivered", || {
+        let queues = socket_queues();
+        sending.retain(|end| queues.get(end).is_some_and(|[send, _]| *send > 0));
+        sending.is_empty().then_some(())
+    });
+    let mut waiting = ends;
+    within("all is received", || {
+        let queues = socket_queues();
+        waiting.retain(|(near, far)| queues.get(&(*far, *near)).is_some_and(|[_, receive]| *receive > 0));
+        waiting.is_empty().then_some(())
+    });
+}
+
+/// Bytes that wait to be acknowledged and to be read, by the ports of this end and the other.
+fn socket_queues() -> HashMap<(u16, u16), [u64; 2]> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(columns.next()?.split_once(':')?.1, 16).ok();
+        let ports = (port()?, port()?);
+        let (send, receive) = columns.nth(1)?.split_once(':')?;
+        let bytes = |text| u64::from_str_radix(text, 16).ok();
+        Some((ports, [bytes(send)?, bytes(receive)?]))
+    });
+    rows.collect()
+}
+
 /// One end of a connection, with deadlines on every wait.
 pub struct Peer {
     pub stream: TcpStream,
@@ -472,6 +518,16 @@ pub struct Upstream {
     state: Arc<State>,
 }
 
+/// The connections of a [`Upstream::manual`], as they come.
+pub struct Accepted(Receiver<Peer>);
+
+impl Accepted {
+    /// The next connection.
+    pub fn next(&self) -> Peer {
+        self.0.recv_timeout(PATIENCE).expect("a connection to the upstream")
+    }
+}
+
 #[derive(Default)]
 struct State {
     accepted: Mutex<usize>,
@@ -496,6 +552,16 @@ impl Upstream {
             }
         });
         Self { address, state }
+    }
+
+    /// Hands each connection to the test, which plays the upstream's part itself.
+    pub fn manual() -> (Self, Accepted) {
+        let (sender, receiver) = channel();
+        let sender = Mutex::new(sender);
+        let upstream = Self::scripted(move |peer, _| {
+            let _ = sender.lock().unwrap().send(peer);
+        });
+        (upstream, Accepted(receiver))
     }
 
     /// Answers every request (of any connection, kept alive) with what `answer` makes of its head and body.

@@ -1,3 +1,5 @@
+//! Names are recognised in any case and nothing else is taken for one; fields are found; lists are trimmed.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -17,10 +17,10 @@ use super::{
 use crate::{
     config::{Config, types::LogFormat},
     net::{self, BoundListener, Driver},
-    proxy::CoreOptions,
+    proxy::{CoreOptions, REASONS},
     table::Table,
     telemetry::{
-        figures::Figures,
+        figures::{Figures, Timeout},
         log_queue::LogBatcher,
         log_writer::{Destination, LogWriter},
     },
@@ -288,6 +288,15 @@ async fn tell_figures(mailboxes: &[net::MailboxSender<Message>]) {
     let Some(all) = all else { return };
     for figure in all.counters.each().filter(|figure| figure.value > 0) {
         tracing::info!(figure = figure.name, value = figure.value);
+    }
+    for figure in all.ring.each().filter(|figure| figure.value > 0) {
+        tracing::info!(ring = figure.name, value = figure.value);
+    }
+    for timeout in Timeout::ALL.into_iter().filter(|timeout| all.timeouts[*timeout as usize] > 0) {
+        tracing::info!(timeout = timeout.name(), value = all.timeouts[timeout as usize]);
+    }
+    for reason in REASONS.iter().filter(|reason| all.refusals[**reason as usize] > 0) {
+        tracing::info!(ended = reason.kind(), value = all.refusals[*reason as usize]);
     }
     tracing::info!(
         responses = ?all.responses,
