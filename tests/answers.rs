@@ -71,11 +71,8 @@ fn what_is_no_request_is_told_so_and_let_go() {
         client.send(wire);
         let response = client.response();
         is_problem(&gateway, &response, status, kind, "http_request_error");
-        let is_understood = kind == "path-invalid";
-        assert_eq!(response.field("connection").is_none(), is_understood, "{kind}");
-        if !is_understood {
-            assert!(client.rest().is_empty());
-        }
+        assert_eq!(response.field("connection").as_deref(), Some("close"), "{kind}");
+        assert!(client.rest().is_empty());
     }
     assert_eq!(upstream.accepted(), 0);
     assert!(seen.try_recv().is_err());
@@ -112,7 +109,13 @@ fn what_cannot_be_served_is_told_so_and_the_connection_kept() {
         client.send(wire);
         let response = client.response();
         is_problem(&gateway, &response, status, kind, error);
-        assert_eq!(response.field("connection"), None, "{kind}");
+        // Who asks in such a way may mean by what follows something else than a request.
+        let ends = ["path-invalid", "method-not-allowed", "misdirected", "body-too-large"].contains(&kind);
+        assert_eq!(response.field("connection").as_deref(), ends.then_some("close"), "{kind}");
+        if ends {
+            assert_eq!(client.rest(), b"", "{kind}");
+            client = gateway.connect();
+        }
     }
 }
 
@@ -274,7 +277,7 @@ fn head_gets_the_same_answers_without_their_bodies() {
          [[route]]\nname = \"down\"\nmatch = {{ path = \"/down\" }}\ncluster = \"down\"",
     )));
     let mut client = gateway.connect();
-    for (path, status) in [("/down", 502), ("/none", 404), ("/\\", 400)] {
+    for (path, status) in [("/down", 502), ("/none", 404)] {
         client.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\nGET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
         let head = client.head();
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")));

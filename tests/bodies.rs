@@ -230,7 +230,11 @@ fn exchange(client: &mut Peer, (up, up_framing): (Body, Framing), (down, down_fr
 
 /// A gateway that has served one small exchange, and what memory it has then.
 fn warm(upstream: &Upstream) -> (Gateway, Peer, u64) {
-    let gateway = Gateway::start(&all_to(&[upstream.address]));
+    warm_with(&all_to(&[upstream.address]))
+}
+
+fn warm_with(config: &str) -> (Gateway, Peer, u64) {
+    let gateway = Gateway::start(config);
     let mut client = gateway.connect();
     let small = Body { length: 256 * KIB, seed: 0 };
     exchange(&mut client, (small, Chunked), (small, Chunked));
@@ -246,7 +250,18 @@ fn assert_flat(gateway: &Gateway, before_kib: u64) {
 #[test]
 fn every_size_and_framing_on_one_connection() {
     let upstream = comparing_upstream();
-    let (gateway, mut client, memory_kib) = warm(&upstream);
+    every_size_and_framing(&upstream, &all_to(&[upstream.address]));
+}
+
+#[test]
+fn every_size_and_framing_over_epoll() {
+    let upstream = comparing_upstream();
+    let config = all_to(&[upstream.address]).replace("[runtime]", "[runtime]\ndriver = \"epoll\"");
+    every_size_and_framing(&upstream, &config);
+}
+
+fn every_size_and_framing(upstream: &Upstream, config: &str) {
+    let (gateway, mut client, memory_kib) = warm_with(config);
     let small = [0, 1, 2, KIB, 4095, 4096, 4097];
     let around_buffers = [15, 16, 17, 63, 64, 65, 128].map(|kib| kib * KIB);
     let around = around_buffers.into_iter().flat_map(|length| length - 1..=length + 1);

@@ -151,8 +151,9 @@ fn a_second_demo_runs_beside_the_first() {
     for demo in [&first, &second] {
         assert_eq!(upstreams(demo, "me"), ["plain-1"]);
     }
-    // The second got other ports for its upstreams, unless the first had to take others already.
-    assert!(second.banner.starts_with("Taken by another program: port "), "{}", second.banner);
+    // Other tests run demos too: one that has all of the configuration's ports says nothing, the next one must.
+    let is_told = |demo: &Demo| demo.banner.starts_with("Taken by another program: port ");
+    assert!(is_told(&first) || is_told(&second), "{}", second.banner);
 }
 
 #[test]

@@ -249,8 +249,9 @@ fn path_under(rules: &str, cases: &[(&str, Result<&str, u16>)]) {
     });
     let route = "request_headers = { set = { x-routed = \"{path}\" } }";
     let gateway = Gateway::start(&all_to_with(upstream.address, &format!("path = {{ {rules} }}"), "", route));
-    let mut client = gateway.connect();
     let responses = cases.iter().map(|(target, _)| {
+        // A refused path ends its connection.
+        let mut client = gateway.connect();
         client.send(format!("GET {target}?q=%2f/../ HTTP/1.1\r\nHost: a\r\n\r\n"));
         client.response()
     });

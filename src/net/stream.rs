@@ -1,6 +1,6 @@
 //! A connected socket as two halves, each with at most one operation under way. Operations survive the futures that
 //! wait for them, so a receive can be armed early, watched by one phase and finished by the next.
-#![expect(unsafe_code, reason = "shutdown(2) on a descriptor that monoio owns")]
+#![expect(unsafe_code, reason = "shutdown(2) and its like on a descriptor that monoio owns")]
 
 use std::{
     future::poll_fn,
@@ -38,13 +38,15 @@ pub struct Tx {
     slot: Slot,
     origin: Origin,
     fd: RawFd,
+    /// Bytes given to the kernel.
+    sent: u64,
 }
 
 impl Stream {
     pub(super) fn new(socket: TcpStream, origin: Origin) -> Self {
         let fd = socket.as_raw_fd();
         let (receive, send) = slots(socket);
-        Self { rx: Rx { slot: receive, origin }, tx: Tx { slot: send, origin, fd }, fd }
+        Self { rx: Rx { slot: receive, origin }, tx: Tx { slot: send, origin, fd, sent: 0 }, fd }
     }
 
     /// The address of this end, which costs a system call.
@@ -111,6 +113,14 @@ impl Tx {
         self.slot.as_mut().start(buf);
     }
 
+    /// Bytes that the peer has taken so far, as far as it has said so.
+    pub fn taken(&self) -> u64 {
+        let mut queued: libc::c_int = 0;
+        // SAFETY: the descriptor is open for as long as `self`, and the kernel writes one int.
+        unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut queued) };
+        self.sent.saturating_sub(u64::try_from(queued).unwrap_or(0))
+    }
+
     /// Whether a send was started and its result not yet taken.
     #[inline]
     pub fn is_sending(&self) -> bool {
@@ -126,6 +136,7 @@ impl Tx {
                 Ok(0) => return Poll::Ready((Err(io::ErrorKind::WriteZero.into()), buf)),
                 Ok(bytes) => {
                     sent(self.origin, bytes);
+                    self.sent += bytes as u64;
                     buf.consume(bytes);
                 }
                 Err(error) => {
@@ -144,6 +155,14 @@ impl Tx {
     pub async fn send(&mut self, buf: Buf) -> (io::Result<()>, Buf) {
         self.arm(buf);
         poll_fn(|cx| self.poll_sent(cx)).await
+    }
+
+    /// Resets the connection: what is under way ends, and the peer learns that what it got is not all (RFC 9112 §9.6:
+    /// a plain close would look like the end of a body that only the close ends).
+    pub fn abort(&mut self) {
+        let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+        // SAFETY: a valid address of the length given; connecting to no family dissolves the connection.
+        unsafe { libc::connect(self.fd, &raw const nowhere, size_of::<libc::sockaddr>() as libc::socklen_t) };
     }
 
     /// Ends this direction: the peer sees the end of the stream, and can still send.

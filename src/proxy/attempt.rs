@@ -199,6 +199,8 @@ impl Responding<'_> {
             && (matches!(framing, ResponseBody::None | ResponseBody::Exact(_)) || send_as == SendAs::Chunked);
 
         let (head, payload) = buf.filled()[..head_len + taken.payload].split_at(head_len);
+        self.record.ends_with_close =
+            send_as == SendAs::Plain && matches!(framing, ResponseBody::Chunked | ResponseBody::UntilClose);
         let mut out = heads::buffer_for(buf.len())?;
         self.write_head(&mut out, response, head, send_as, keep_alive)?;
         let mut unsent = append_payload(&mut out, payload, send_as, &body);
@@ -322,16 +324,16 @@ impl Responding<'_> {
 
     async fn send(&mut self, out: Buf) -> Result<Buf, Error> {
         self.record.sent += out.len() as u64;
-        self.deadline.set(Timer::Response, self.listener.timeouts.write_stall_ms);
-        sent(self.client, out, self.deadline, Timer::Response).await.map_err(Error::of_client)
+        let stall_ms = self.listener.timeouts.write_stall_ms;
+        sent(self.client, out, self.deadline, Timer::Response, stall_ms).await.map_err(Error::of_client)
     }
 
     /// Starts the last send of an exchange whose connection lives on; who waits for the next request looks after it.
     async fn send_unwatched(&mut self, out: Buf) -> Result<(), Error> {
         self.record.sent += out.len() as u64;
         self.record.ends_at_once();
-        self.deadline.set(Timer::Response, self.listener.timeouts.write_stall_ms);
-        settled(self.client, self.deadline, Timer::Response).await.map_err(Error::of_client)?;
+        let stall_ms = self.listener.timeouts.write_stall_ms;
+        settled(self.client, self.deadline, Timer::Response, stall_ms).await.map_err(Error::of_client)?;
         self.client.arm(out);
         Ok(())
     }

@@ -75,8 +75,7 @@ pub async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: u
     let mut connection = Connection::new(core, stream, peer, listener, deadline);
     let next = connection.run().await;
     // The last response may still be on its way out.
-    connection.deadline.set(Timer::Response, LINGER_MS);
-    if settled(&mut connection.stream.tx, &connection.deadline, Timer::Response).await.is_ok()
+    if settled(&mut connection.stream.tx, &connection.deadline, Timer::Response, LINGER_MS).await.is_ok()
         && next == Next::Linger
     {
         connection.linger().await;
@@ -313,8 +312,7 @@ pub async fn reject(core: Rc<Core>, stream: Stream) {
     let Some(out) = overloaded(&core) else { return };
     let peer = SocketAddr::from(([0, 0, 0, 0], 0));
     let mut connection = Connection::new(core, stream, peer, 0, deadline);
-    connection.deadline.set(Timer::Response, LINGER_MS);
-    if sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response).await.is_ok() {
+    if sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, LINGER_MS).await.is_ok() {
         connection.linger().await;
     }
 }

@@ -30,8 +30,8 @@ use crate::{
         body::BodyReader,
         field::FieldName,
         method::Method,
-        path::{Canonical, canonicalize},
-        request::TargetForm,
+        path::{Canonical, PathError, canonicalize},
+        request::{RequestHead, TargetForm},
         response::ResponseHead,
         version::Version,
     },
@@ -138,29 +138,9 @@ async fn serve_request(
     request: &mut Request,
 ) -> Result<Next, Error> {
     let Scratch { request: head, response, captures, path, text, lines } = scratch;
-    // What came of the body with the head, decoded where it lies; what follows it is the next request's.
-    let mut body = BodyReader::request(head.body, u64::MAX);
     let (bytes, tail) = request.buf.filled_mut().split_at_mut(request.head_len);
-    let taken = body.take(tail).map_err(Error::of_request_body)?;
-    request.consumed = request.head_len + taken.consumed;
-    request.is_complete = body.is_done();
-    x.record.received = request.consumed as u64;
-    let (bytes, tail) = (&*bytes, &*tail);
-
+    let bytes = &*bytes;
     let as_sent = head.path.bytes(bytes);
-    let canonical = match head.target {
-        TargetForm::Origin | TargetForm::Absolute => {
-            canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
-        }
-        TargetForm::Asterisk => {
-            // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
-            path.clear();
-            path.push(b'*');
-            Canonical::Written
-        }
-        TargetForm::Authority => Canonical::AsIs,
-    };
-    x.record.is_canonical = canonical == Canonical::AsIs;
     let mut facts = Facts {
         bytes,
         head,
@@ -174,12 +154,15 @@ async fn serve_request(
     let id = x.record.id;
     facts.id = id.as_bytes();
 
-    let canonical = match head.target {
-        TargetForm::Origin | TargetForm::Absolute => {
-            canonicalize(as_sent, &x.listener.path, path).map_err(Error::Path)?
-        }
-        TargetForm::Asterisk | TargetForm::Authority => Canonical::AsIs,
-    };
+    // What came of the body with the head, decoded where it lies; what follows it is the next request's.
+    let mut body = BodyReader::request(head.body, u64::MAX);
+    let taken = body.take(tail).map_err(Error::of_request_body)?;
+    request.consumed = request.head_len + taken.consumed;
+    request.is_complete = body.is_done();
+    x.record.received = request.consumed as u64;
+    let tail = &*tail;
+
+    let canonical = canonical_path(head, as_sent, x.listener, path).map_err(Error::Path)?;
     x.record.is_canonical = canonical == Canonical::AsIs;
     facts.path = match canonical {
         Canonical::Written => path,
@@ -216,6 +199,26 @@ async fn serve_request(
     };
     request.is_complete = asked.is_whole;
     next
+}
+
+/// The one form of the target's path, in `out` if it is not the one sent.
+#[inline]
+pub(super) fn canonical_path(
+    head: &RequestHead,
+    as_sent: &[u8],
+    listener: &Listener,
+    out: &mut Vec<u8>,
+) -> Result<Canonical, PathError> {
+    match head.target {
+        TargetForm::Origin | TargetForm::Absolute => canonicalize(as_sent, &listener.path, out),
+        TargetForm::Asterisk => {
+            // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
+            out.clear();
+            out.push(b'*');
+            Ok(Canonical::Written)
+        }
+        TargetForm::Authority => Ok(Canonical::AsIs),
+    }
 }
 
 /// Offers the request to endpoints until one answers.
@@ -554,8 +557,9 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
     let Connection { stream, deadline, .. } = &mut *x.connection;
     loop {
         x.record.sent += out.len() as u64;
-        deadline.set(Timer::Response, x.listener.timeouts.write_stall_ms);
-        out = sent(&mut stream.tx, out, deadline, Timer::Response).await.map_err(Error::of_client)?;
+        let stall_ms = x.listener.timeouts.write_stall_ms;
+        out =
+            sent(&mut stream.tx, out, deadline, Timer::Response, stall_ms).await.map_err(Error::of_client)?;
         if unsent.is_empty() {
             break;
         }
@@ -585,6 +589,9 @@ async fn refuse(
     let table = &generation.table;
     // What is broken off in the midst of a response must not look complete; who has gone is told nothing.
     if record.is_answered || error == Error::ClientGone {
+        if record.ends_with_close {
+            connection.stream.tx.abort();
+        }
         return Next::Close;
     }
     let reply = reply::reply(error);
@@ -604,8 +611,8 @@ async fn refuse(
     record.on_answer(reply.status);
     record.sent += out.len() as u64;
     connection.deadline.clear(Timer::Exchange);
-    connection.deadline.set(Timer::Response, table.listeners[connection.listener].timeouts.write_stall_ms);
-    match sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response).await {
+    let stall_ms = table.listeners[connection.listener].timeouts.write_stall_ms;
+    match sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, stall_ms).await {
         Ok(_) if keep_alive => Next::KeepAlive,
         Ok(_) => Next::Linger,
         Err(_) => Next::Close,

@@ -129,8 +129,7 @@ impl Outgoing<'_> {
 
     async fn send(&mut self, buf: Buf) -> Result<Buf, Failed> {
         self.progress.sent.set(self.progress.sent.get() + buf.len() as u64);
-        self.deadline.set(Timer::Request, self.send_ms);
-        sent(self.upstream, buf, self.deadline, Timer::Request).await.map_err(Failed::Send)
+        sent(self.upstream, buf, self.deadline, Timer::Request, self.send_ms).await.map_err(Failed::Send)
     }
 
     /// The client's next bytes are the next request's, and are kept for it; its end or its failure may be the end.

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{attempt::upstream_target, error::Error, facts::Facts};
+use super::{attempt::upstream_target, error::Error, exchange::canonical_path, facts::Facts};
 use crate::{
     http::{
-        path::{Canonical, PathError, canonicalize},
-        request::{RequestHead, TargetForm},
+        path::{Canonical, PathError},
+        request::RequestHead,
     },
     policy::template::{RenderError, Template},
     route::{Candidate, Captures, Router},
@@ -27,16 +27,7 @@ pub fn preview<'p>(
     path: &'p mut Vec<u8>,
 ) -> Result<Preview<'p>, PathError> {
     let as_sent = head.path.bytes(bytes);
-    let canonical = match head.target {
-        TargetForm::Origin | TargetForm::Absolute => canonicalize(as_sent, &listener.path, path)?,
-        TargetForm::Asterisk => {
-            // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
-            path.clear();
-            path.push(b'*');
-            Canonical::Written
-        }
-        TargetForm::Authority => Canonical::AsIs,
-    };
+    let canonical = canonical_path(head, as_sent, listener, path)?;
     let path: &[u8] = match canonical {
         Canonical::Written => path,
         Canonical::AsIs if as_sent.is_empty() => b"/",

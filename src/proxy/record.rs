@@ -68,6 +68,8 @@ pub(super) struct Record {
     status: u16,
     /// Whether a final response's head is out.
     pub(super) is_answered: bool,
+    /// Whether only the connection's end tells the client where the response ends.
+    pub(super) ends_with_close: bool,
     pub(super) received: u64,
     pub(super) sent: u64,
     error: Option<Error>,
@@ -95,6 +97,7 @@ impl Record {
             was_idle: false,
             status: CLIENT_GONE,
             is_answered: false,
+            ends_with_close: false,
             received: 0,
             sent: 0,
             error: None,

@@ -44,14 +44,46 @@ pub(super) async fn received(rx: &mut Rx, deadline: &Deadline, timer: Timer) -> 
     .await
 }
 
+/// Watches a send for standstill: half the time that the peer may take nothing is waited for twice, with a look at what
+/// it has taken in between. A peer that takes bytes slowly but steadily goes on, however large the buffers on the way.
+#[derive(Debug)]
+struct Standstill {
+    half_ms: u64,
+    taken: Option<u64>,
+}
+
+impl Standstill {
+    fn begin(deadline: &Deadline, timer: Timer, stall_ms: u64) -> Self {
+        let half_ms = stall_ms.div_ceil(2);
+        deadline.set(timer, half_ms);
+        Self { half_ms, taken: None }
+    }
+
+    /// Pending, unless the peer has taken nothing for too long, or the exchange is over.
+    #[inline]
+    fn poll<T>(&mut self, tx: &Tx, deadline: &Deadline, timer: Timer) -> Poll<Result<T, Wait>> {
+        match overdue(deadline, timer) {
+            Poll::Ready(Err(Wait::Timeout)) => {
+                let taken = tx.taken();
+                if self.taken.replace(taken).is_some_and(|before| taken <= before) {
+                    return Poll::Ready(Err(Wait::Timeout));
+                }
+                deadline.set(timer, self.half_ms);
+                Poll::Pending
+            }
+            other => other,
+        }
+    }
+}
+
 /// A send that is not waited for. Its task looks at it when it wakes for another reason, and at the next tick at the
 /// latest; so a send that the kernel takes at once, as nearly all of a few KiB are, costs no turn of its own.
 #[derive(Debug, Default)]
 pub(super) struct Unwatched {
     /// Whether it was left alone once, so that the next look is worth it.
     was_left: bool,
-    /// Whether it is overdue, and waited for with a deadline.
-    is_late: bool,
+    /// There once it was not done at a look.
+    late: Option<Standstill>,
 }
 
 /// Longer than nothing, and over at the next tick.
@@ -77,42 +109,51 @@ impl Unwatched {
         if !std::mem::replace(&mut self.was_left, true) {
             return Poll::Pending;
         }
-        match tx.poll_sent(cx) {
-            Poll::Ready((result, _)) => {
-                deadline.clear(timer);
-                Poll::Ready(result.map_err(|_| Wait::Broken))
-            }
-            Poll::Pending if !self.is_late && deadline.has_expired(timer) => {
-                self.is_late = true;
-                deadline.set(timer, stall_ms);
+        if let Poll::Ready((result, _)) = tx.poll_sent(cx) {
+            deadline.clear(timer);
+            return Poll::Ready(result.map_err(|_| Wait::Broken));
+        }
+        match &mut self.late {
+            Some(standstill) => standstill.poll(tx, deadline, timer),
+            None if deadline.has_expired(timer) => {
+                self.late = Some(Standstill::begin(deadline, timer, stall_ms));
                 Poll::Pending
             }
-            Poll::Pending if self.is_late => overdue(deadline, timer),
-            Poll::Pending => Poll::Pending,
+            None => Poll::Pending,
         }
     }
 }
 
 /// Waits for a send that was left alone, if there is one.
-pub(super) async fn settled(tx: &mut Tx, deadline: &Deadline, timer: Timer) -> Result<(), Wait> {
-    if !tx.is_sending() {
-        return Ok(());
-    }
-    poll_fn(|cx| match tx.poll_sent(cx) {
-        Poll::Ready((result, _)) => Poll::Ready(result.map_err(|_| Wait::Broken)),
-        Poll::Pending => overdue(deadline, timer),
-    })
-    .await
+pub(super) async fn settled(
+    tx: &mut Tx,
+    deadline: &Deadline,
+    timer: Timer,
+    stall_ms: u64,
+) -> Result<(), Wait> {
+    if tx.is_sending() { finished(tx, deadline, timer, stall_ms).await.map(drop) } else { Ok(()) }
 }
 
-/// Sends a whole buffer and gives it back empty.
-pub(super) async fn sent(tx: &mut Tx, buf: Buf, deadline: &Deadline, timer: Timer) -> Result<Buf, Wait> {
-    settled(tx, deadline, timer).await?;
+/// Sends a whole buffer and gives it back empty. The peer may take nothing of it for `stall_ms`.
+pub(super) async fn sent(
+    tx: &mut Tx,
+    buf: Buf,
+    deadline: &Deadline,
+    timer: Timer,
+    stall_ms: u64,
+) -> Result<Buf, Wait> {
+    settled(tx, deadline, timer, stall_ms).await?;
     tx.arm(buf);
+    finished(tx, deadline, timer, stall_ms).await
+}
+
+/// Waits for the send that is under way.
+async fn finished(tx: &mut Tx, deadline: &Deadline, timer: Timer, stall_ms: u64) -> Result<Buf, Wait> {
+    let mut standstill = Standstill::begin(deadline, timer, stall_ms);
     poll_fn(|cx| match tx.poll_sent(cx) {
         Poll::Ready((Ok(()), buf)) => Poll::Ready(Ok(buf)),
         Poll::Ready((Err(_), _)) => Poll::Ready(Err(Wait::Broken)),
-        Poll::Pending => overdue(deadline, timer),
+        Poll::Pending => standstill.poll(tx, deadline, timer),
     })
     .await
 }
@@ -198,8 +239,7 @@ impl Relay<'_> {
         let fits = frame(&mut buf, self.send_as, body);
         if !buf.is_empty() {
             self.sent.set(self.sent.get() + buf.len() as u64);
-            self.deadline.set(self.timer, self.send_ms);
-            buf = sent(self.tx, buf, self.deadline, self.timer).await?;
+            buf = sent(self.tx, buf, self.deadline, self.timer, self.send_ms).await?;
         }
         if !fits {
             // Trailers are rare and bounded; they go out by themselves, in pieces if need be.
@@ -211,7 +251,7 @@ impl Relay<'_> {
                 debug_assert!(pushed);
                 end.drain(..piece);
                 self.sent.set(self.sent.get() + piece as u64);
-                buf = sent(self.tx, buf, self.deadline, self.timer).await?;
+                buf = sent(self.tx, buf, self.deadline, self.timer, self.send_ms).await?;
             }
         }
         Ok(buf)

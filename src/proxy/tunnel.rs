@@ -47,8 +47,8 @@ impl Direction<'_> {
         loop {
             if let Some(buf) = waiting.take() {
                 self.carried.set(self.carried.get() + buf.len() as u64);
-                self.deadline.set(self.timer, self.stall_ms);
-                spare = Some(sent(self.tx, buf, self.deadline, self.timer).await.map_err(end_of)?);
+                let sent = sent(self.tx, buf, self.deadline, self.timer, self.stall_ms).await;
+                spare = Some(sent.map_err(end_of)?);
                 self.deadline.clear(self.timer);
             }
             if !self.rx.is_armed() {
