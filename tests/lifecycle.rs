@@ -216,8 +216,13 @@ fn a_drain_has_an_end() {
     client.send(get("/"));
     let _question = asked.question();
     gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0));
+    // The client is told, and so is the log.
+    let response = client.response();
+    assert_eq!((response.status, response.field("connection").as_deref()), (503, Some("close")));
+    assert!(response.text().contains("urn:ringgate:problem:drained"));
     assert!(client.is_ended());
+    assert_eq!(gateway.log_line()["end"], "drained");
+    assert_eq!(gateway.wait().code(), Some(0));
 }
 
 #[test]
@@ -232,8 +237,9 @@ fn a_second_signal_stops_at_once() {
     gateway.message("draining");
     gateway.signal("TERM");
     gateway.message("stopping at once");
-    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(client.response().status, 503);
     assert!(client.is_ended());
+    assert_eq!(gateway.wait().code(), Some(0));
 }
 
 /// What happened to the requests of one client.
@@ -448,6 +454,8 @@ fn out_of_buffers_is_a_503() {
     assert_eq!((refused.status, problem["type"].as_str()), (503, Some("urn:ringgate:problem:no-buffer")));
     assert!(!held.is_empty() && held.len() <= 64, "{}", held.len());
     assert!(gateway.figure("buffers_exhausted") > 0);
+    // A response needs a buffer too: the refused connection gives its own back first.
+    within("room for a response", || (gateway.figure("buffers_active") <= 60).then_some(()));
     for (client, question) in &mut held {
         question.part(ok(b"held"));
         assert_eq!(client.response().text(), "held");

@@ -57,6 +57,14 @@ impl Deadlines {
         }
     }
 
+    /// Lets a timer of every task run out now.
+    pub fn expire_all(&self, timer: Timer) {
+        for (_, entry) in self.entries.borrow().iter() {
+            entry.at_ms[timer as usize].set(0);
+        }
+        self.wake_all();
+    }
+
     /// Wakes every task.
     pub fn wake_all(&self) {
         for (_, entry) in self.entries.borrow().iter() {

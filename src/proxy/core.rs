@@ -9,7 +9,7 @@ use std::{
 use super::generation::Generation;
 use crate::{
     buf,
-    clock::{Clock, Deadlines},
+    clock::{Clock, Deadlines, Timer},
     config::types::LogFormat,
     http::{request::RequestHead, response::ResponseHead},
     net,
@@ -55,6 +55,7 @@ pub struct Core {
     pub(super) log: RefCell<Option<Log>>,
     generation: RefCell<Rc<Generation>>,
     is_draining: Cell<bool>,
+    is_cutting: Cell<bool>,
     #[expect(clippy::vec_box, reason = "a connection's future holds the box, not the large thing")]
     scratch: RefCell<Vec<Box<Scratch>>>,
 }
@@ -115,6 +116,7 @@ impl Core {
             })),
             generation: RefCell::new(Rc::new(generation)),
             is_draining: Cell::new(false),
+            is_cutting: Cell::new(false),
             scratch: RefCell::default(),
         })
     }
@@ -142,6 +144,19 @@ impl Core {
         self.is_draining.set(true);
         self.pools.close_idle();
         self.deadlines.wake_all();
+    }
+
+    /// Ends the exchanges under way, for which the drain has no more time: the clients that have no response yet are
+    /// told so.
+    pub fn cut(&self) {
+        if !self.is_cutting.replace(true) {
+            self.deadlines.expire_all(Timer::Exchange);
+        }
+    }
+
+    /// Whether the exchanges under way are being ended.
+    pub(super) fn is_cutting(&self) -> bool {
+        self.is_cutting.get()
     }
 
     /// The work of a tick: clock, deadlines; and now and then pools, log and buffers.

@@ -74,6 +74,8 @@ pub enum Error {
     ResponseBody,
     /// The whole exchange took too long.
     ExchangeTimeout,
+    /// The gateway is stopping, and waited for the exchange's end as long as it may.
+    Drained,
 }
 
 impl std::fmt::Display for Error {

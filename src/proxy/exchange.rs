@@ -117,6 +117,8 @@ pub(super) async fn exchange(
     let next = match serve_request(&mut exchange, scratch, &mut request).await {
         Ok(next) => next,
         Err(error) => {
+            let is_cut = error == Error::ExchangeTimeout && core.is_cutting();
+            let error = if is_cut { Error::Drained } else { error };
             let keep_alive =
                 exchange.keep_alive && !core.is_draining() && request.is_complete && !error.ends_connection();
             record.on_error(error);

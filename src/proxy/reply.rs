@@ -86,6 +86,7 @@ reasons! {
     ResponseTooLarge = "response-head-too-large", Some("http_response_header_section_size"), "The upstream's response head is larger than allowed.";
     ResponseTruncated = "response-truncated", Some("http_response_incomplete"), "The upstream's response ended before its end.";
     ResponseTimeout = "response-timeout", Some("connection_read_timeout"), "The upstream's response stopped coming.";
+    Drained = "drained", Some("proxy_internal_response"), "The gateway is stopping; try again.";
     ExchangeTimeout = "exchange-timeout", Some("http_response_timeout"), "The whole exchange took longer than the route allows.";
 }
 
@@ -127,6 +128,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::ResponseBody => (502, Reason::ResponseTruncated),
         Error::ResponseIdle => (504, Reason::ResponseTimeout),
         Error::ExchangeTimeout => (504, Reason::ExchangeTimeout),
+        Error::Drained => (503, Reason::Drained),
     };
     Reply { status, reason }
 }

@@ -166,15 +166,21 @@ impl Open {
             }
             number += 1;
             core.tick(number);
-            if let Some(until_ms) = drain_until_ms.get()
-                && (is_drained(&core, &accepting) || core.clock.now_ms() >= until_ms)
-            {
+            let Some(until_ms) = drain_until_ms.get() else { continue };
+            let late_ms = core.clock.now_ms().checked_sub(until_ms);
+            if late_ms.is_some() {
+                core.cut();
+            }
+            if is_drained(&core, &accepting) || late_ms.is_some_and(|late_ms| late_ms >= CUT_MS) {
                 core.flush_log();
                 return;
             }
         }
     }
 }
+
+/// How long exchanges that are cut may take to say so and to be written down.
+const CUT_MS: u64 = 100;
 
 /// Whether all is done: no connection is left, and none waits to be accepted.
 fn is_drained(core: &Core, listeners: &[Rc<Accepting>]) -> bool {
