@@ -756,6 +756,32 @@ fn a_large_answer_to_a_refused_request_survives_what_the_client_still_sends() {
     assert_eq!(upstream.accepted(), 0);
 }
 
+#[test]
+fn a_body_that_pauses_is_given_up_and_its_rest_is_no_request() {
+    for (listener, route, status, kind) in [
+        ("timeouts = { body_idle = \"200ms\" }", "", 408, "body-timeout"),
+        ("", "timeout = \"200ms\"", 504, "exchange-timeout"),
+    ] {
+        for had in [&NEXT[..0], &NEXT[..4]] {
+            let (upstream, seen) = Upstream::witness();
+            let gateway = Gateway::start(&config(&format!(
+                "{listener}\n[[cluster]]\nname = \"all\"\nendpoints = [{{ address = \"{}\" }}]\n\
+                 [[route]]\nname = \"all\"\ncluster = \"all\"\n{route}",
+                upstream.address
+            )));
+            let mut client = gateway.connect();
+            let head = format!("POST /0 HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", NEXT.len());
+            client.send([head.as_bytes(), had].concat());
+            assert_refused(&mut client, status, kind, had, had.len());
+            // The rest is a request if the length is forgotten.
+            client.try_send([&NEXT[had.len()..], NEXT].concat());
+            assert_eq!(String::from_utf8_lossy(&client.rest()), "");
+            assert_eq!(assert_incomplete(&seen.recv_timeout(PATIENCE).unwrap()), Some(0));
+            assert_eq!(upstream.accepted(), 1);
+        }
+    }
+}
+
 /// A gateway that lets TRACE and CONNECT through.
 fn permissive(upstream: &Upstream) -> Gateway {
     Gateway::start(&config(&format!(

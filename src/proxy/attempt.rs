@@ -14,7 +14,7 @@ use super::{
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
     record::Record,
-    relay::{Failed, Relay, Unsent, Wait, append_payload, copy_of, sent, settled, trailer_section},
+    relay::{Failed, Relay, Relayed, Unsent, Wait, append_payload, copy_of, sent, settled, trailer_section},
     tunnel::{Carried, tunnel},
 };
 use crate::{
@@ -188,9 +188,10 @@ impl Responding<'_> {
 
         let framing = response.body(self.facts.head.method);
         let mut body = BodyReader::response(framing);
-        let taken = body.take(&mut buf.filled_mut()[head_len..]).map_err(|_| Error::ResponseBody)?;
-        // Bytes behind the response belong to no one: they are dropped, and the connection with them.
-        let has_excess = head_len + taken.consumed < buf.len();
+        let taken = body.take(&mut buf.filled_mut()[head_len..]).map_err(Error::of_response_body)?;
+        // Bytes behind the response belong to no one: they are dropped, and the connection with them. A buffer that is
+        // full hides whether there are any.
+        let has_excess = body.is_done() && (head_len + taken.consumed < buf.len() || buf.spare_len() == 0);
         let send_as = heads::send_as(framing, self.version);
         // The drain may have begun since the request came.
         let keep_alive = self.keep_alive
@@ -229,8 +230,8 @@ impl Responding<'_> {
             spare = self.send_trailers(&body, spare).await?;
         }
         drop(spare);
-        let (spare, rest) = self.relay_body(&mut body, send_as, buf).await?;
-        let reusable = reusable(&body) && rest.is_none() && self.progress.request_sent.get();
+        let Relayed { spare, rest, was_full } = self.relay_body(&mut body, send_as, buf).await?;
+        let reusable = reusable(&body) && rest.is_none() && !was_full && self.progress.request_sent.get();
         Ok(Responded::Complete { spare: Some(spare), reusable, keep_alive })
     }
 
@@ -355,7 +356,7 @@ impl Responding<'_> {
         body: &mut BodyReader,
         send_as: SendAs,
         buf: Buf,
-    ) -> Result<(Buf, Option<Buf>), Error> {
+    ) -> Result<Relayed, Error> {
         let (received, sent) = (Cell::new(0), Cell::new(0));
         let relay = Relay {
             rx: self.incoming.upstream,
@@ -367,6 +368,7 @@ impl Responding<'_> {
             send_ms: self.listener.timeouts.write_stall_ms,
             received: &received,
             sent: &sent,
+            beyond: 1,
         };
         let result = relay.run(body, buf).await;
         self.record.sent += sent.get();
@@ -375,7 +377,8 @@ impl Responding<'_> {
             Failed::Receive(Wait::ExchangeTimeout) | Failed::Send(Wait::ExchangeTimeout) => {
                 Error::ExchangeTimeout
             }
-            Failed::Receive(Wait::Broken) | Failed::Body(_) => Error::ResponseBody,
+            Failed::Receive(Wait::Broken) => Error::ResponseBody,
+            Failed::Body(error) => Error::of_response_body(error),
             Failed::Send(wait) => Error::of_client(wait),
             Failed::NoBuffer => Error::NoBuffer,
         })

@@ -70,8 +70,10 @@ pub enum Error {
     ResponseUnexpected,
     /// The response stopped for too long.
     ResponseIdle,
-    /// The response's body is broken or cut short.
+    /// The response's body is cut short.
     ResponseBody,
+    /// The response's body is not framed as it should be.
+    ResponseBodyMalformed,
     /// The whole exchange took too long.
     ExchangeTimeout,
     /// The gateway is stopping, and waited for the exchange's end as long as it may.
@@ -101,6 +103,14 @@ impl Error {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Self::NoSocket,
             _ => Self::Connect,
+        }
+    }
+
+    /// A failure of a response's body.
+    pub(super) fn of_response_body(error: BodyError) -> Self {
+        match error {
+            BodyError::Chunked(_) => Self::ResponseBodyMalformed,
+            BodyError::TooLarge | BodyError::Truncated => Self::ResponseBody,
         }
     }
 
@@ -141,6 +151,7 @@ impl Error {
                 | Self::ResponseUnexpected
                 | Self::ResponseIdle
                 | Self::ResponseBody
+                | Self::ResponseBodyMalformed
         )
     }
 }

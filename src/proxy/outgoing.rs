@@ -11,7 +11,9 @@ use std::{
 
 use super::{
     error::Error,
-    relay::{Failed, Relay, Unsent, Unwatched, Wait, append_payload, poll_received, sent, trailer_section},
+    relay::{
+        Failed, Relay, Relayed, Unsent, Unwatched, Wait, append_payload, poll_received, sent, trailer_section,
+    },
 };
 use crate::{
     buf::{Buf, Size},
@@ -118,8 +120,10 @@ impl Outgoing<'_> {
             send_ms: self.send_ms,
             received: &self.progress.received,
             sent: &self.progress.sent,
+            // The next request waits in the kernel.
+            beyond: 0,
         };
-        let (spare, rest) = relay.run(self.body, spare).await?;
+        let Relayed { spare, rest, .. } = relay.run(self.body, spare).await?;
         if rest.is_some() {
             self.has_next = true;
             *self.progress.next.borrow_mut() = rest;

@@ -184,6 +184,19 @@ pub(super) struct Relay<'r> {
     pub(super) received: &'r Cell<u64>,
     /// Bytes sent, framing included.
     pub(super) sent: &'r Cell<u64>,
+    /// Bytes to receive beyond the end of a body whose length is known, if they are there: what an endpoint sends
+    /// unasked must be seen before its connection is used again.
+    pub(super) beyond: usize,
+}
+
+/// What a relay that came to the body's end leaves behind.
+pub(super) struct Relayed {
+    /// A buffer for what comes next.
+    pub(super) spare: Buf,
+    /// What was received beyond the body's end, if anything.
+    pub(super) rest: Option<Buf>,
+    /// Whether the last receive took all that there was room for, so that more may be waiting.
+    pub(super) was_full: bool,
 }
 
 /// Which side of a relay failed.
@@ -200,17 +213,12 @@ pub(super) enum Failed {
 }
 
 impl Relay<'_> {
-    /// Relays what is left of `body`, which is not done, through `buf`. Gives a buffer back, and what was received
-    /// beyond the body's end, if anything.
-    pub(super) async fn run(
-        mut self,
-        body: &mut BodyReader,
-        mut buf: Buf,
-    ) -> Result<(Buf, Option<Buf>), Failed> {
+    /// Relays what is left of `body` through `buf`.
+    pub(super) async fn run(mut self, body: &mut BodyReader, mut buf: Buf) -> Result<Relayed, Failed> {
         let mut rest = None;
         let mut was_full = false;
         while !body.is_done() {
-            buf = prepare(body, buf, was_full);
+            buf = prepare(body, buf, was_full, self.beyond);
             let room = buf.spare_len();
             self.deadline.set(self.timer, self.receive_ms);
             self.rx.arm(buf);
@@ -231,7 +239,7 @@ impl Relay<'_> {
             buf = self.send(body, buf).await.map_err(Failed::Send)?;
         }
         self.deadline.clear(self.timer);
-        Ok((buf, rest))
+        Ok(Relayed { spare: buf, rest, was_full })
     }
 
     /// Sends a payload, framed, and the body's end with it when this was the last.
@@ -258,9 +266,9 @@ impl Relay<'_> {
     }
 }
 
-/// An empty buffer for the next receive: a large one when much is still to come, and never room for more than belongs
-/// to the body, where that is known.
-fn prepare(body: &BodyReader, mut buf: Buf, was_full: bool) -> Buf {
+/// An empty buffer for the next receive: a large one when much is still to come, and no room for more than belongs to
+/// the body and `beyond`, where that is known.
+fn prepare(body: &BodyReader, mut buf: Buf, was_full: bool, beyond: usize) -> Buf {
     let left = body.bytes_left();
     let wants_large = left.map_or(was_full, |left| left > SMALL_BYTES as u64);
     if wants_large && buf.capacity() == SMALL_BYTES {
@@ -268,7 +276,7 @@ fn prepare(body: &BodyReader, mut buf: Buf, was_full: bool) -> Buf {
     }
     buf.reset(HEADROOM, TAILROOM);
     if let Some(left) = left {
-        buf.limit_spare(usize::try_from(left).unwrap_or(usize::MAX));
+        buf.limit_spare(usize::try_from(left).unwrap_or(usize::MAX).saturating_add(beyond));
     }
     buf
 }

@@ -123,7 +123,9 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::ResponseHead(ResponseError::HeadTooLarge | ResponseError::TooManyFields) => {
             (502, Reason::ResponseTooLarge)
         }
-        Error::ResponseHead(_) | Error::ResponseUnexpected => (502, Reason::ResponseInvalid),
+        Error::ResponseHead(_) | Error::ResponseUnexpected | Error::ResponseBodyMalformed => {
+            (502, Reason::ResponseInvalid)
+        }
         Error::ResponseTruncated => (502, Reason::ResponseTruncated),
         Error::ResponseBody => (502, Reason::ResponseTruncated),
         Error::ResponseIdle => (504, Reason::ResponseTimeout),

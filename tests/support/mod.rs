@@ -301,39 +301,82 @@ pub fn within<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits until the processes at the other ends have received all that was sent over these connections (of 127.0.0.1), or
-/// have closed them: what is sent next then comes to them by itself. The kernel's table of sockets says so.
+/// have closed them: what is sent next then comes to them by itself. The kernel says so.
 pub fn all_received<'s>(connections: impl IntoIterator<Item = &'s TcpStream>) {
-    let ends: Vec<(u16, u16)> = connections
-        .into_iter()
-        .filter_map(|stream| Some((stream.local_addr().ok()?.port(), stream.peer_addr().ok()?.port())))
-        .collect();
-    // First nothing may be on its way any more, then nothing may wait at the other end.
-    let mut sending = ends.clone();
-    within("all is delivered", || {
-        let queues = socket_queues();
-        sending.retain(|end| queues.get(end).is_some_and(|[send, _]| *send > 0));
-        sending.is_empty().then_some(())
-    });
-    let mut waiting = ends;
-    within("all is received", || {
-        let queues = socket_queues();
-        waiting.retain(|(near, far)| queues.get(&(*far, *near)).is_some_and(|[_, receive]| *receive > 0));
-        waiting.is_empty().then_some(())
-    });
+    let kernel = queues::Kernel::new();
+    for stream in connections {
+        let (Ok(near), Ok(far)) = (stream.local_addr(), stream.peer_addr()) else { continue };
+        let is_empty = |queues: Option<queues::Queues>, which: fn(queues::Queues) -> u32| {
+            queues.is_none_or(|queues| which(queues) == 0).then_some(())
+        };
+        within("all is delivered", || is_empty(kernel.queues(near, far), |queues| queues.send));
+        within("all is received", || is_empty(kernel.queues(far, near), |queues| queues.receive));
+    }
 }
 
-/// Bytes that wait to be acknowledged and to be read, by the ports of this end and the other.
-fn socket_queues() -> HashMap<(u16, u16), [u64; 2]> {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows = table.lines().skip(1).filter_map(|line| {
-        let mut columns = line.split_ascii_whitespace().skip(1);
-        let mut port = || u16::from_str_radix(columns.next()?.split_once(':')?.1, 16).ok();
-        let ports = (port()?, port()?);
-        let (send, receive) = columns.nth(1)?.split_once(':')?;
-        let bytes = |text| u64::from_str_radix(text, 16).ok();
-        Some((ports, [bytes(send)?, bytes(receive)?]))
-    });
-    rows.collect()
+/// What waits in the queues of a socket, asked of the kernel (sock_diag(7)).
+mod queues {
+    use std::{
+        io::{Read, Write},
+        net::SocketAddr,
+    };
+
+    use socket2::{Domain, Protocol, Socket, Type};
+
+    const NETLINK: i32 = 16;
+    const SOCK_DIAG: i32 = 4;
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const INET: u8 = 2;
+    const TCP: u8 = 6;
+    /// The state of a listener (tcp_states.h).
+    const LISTEN: u8 = 10;
+
+    pub(super) struct Kernel(Socket);
+
+    /// Bytes that wait.
+    #[derive(Clone, Copy)]
+    pub(super) struct Queues {
+        /// To be acknowledged.
+        pub(super) send: u32,
+        /// To be read.
+        pub(super) receive: u32,
+    }
+
+    impl Kernel {
+        pub(super) fn new() -> Self {
+            Self(Socket::new(Domain::from(NETLINK), Type::DGRAM, Some(Protocol::from(SOCK_DIAG))).unwrap())
+        }
+
+        /// The queues of the socket between two addresses of IPv4; `None` when there is none.
+        pub(super) fn queues(&self, near: SocketAddr, far: SocketAddr) -> Option<Queues> {
+            let mut ask = Vec::with_capacity(72);
+            ask.extend_from_slice(&72_u32.to_ne_bytes());
+            ask.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+            // A request for one socket in whatever state.
+            ask.extend_from_slice(&1_u16.to_ne_bytes());
+            ask.extend_from_slice(&[0; 8]);
+            ask.extend_from_slice(&[INET, TCP, 0, 0]);
+            ask.extend_from_slice(&[0xff; 4]);
+            ask.extend_from_slice(&near.port().to_be_bytes());
+            ask.extend_from_slice(&far.port().to_be_bytes());
+            for address in [near, far] {
+                let SocketAddr::V4(address) = address else { panic!("{address} is not of IPv4") };
+                ask.extend_from_slice(&address.ip().octets());
+                ask.extend_from_slice(&[0; 12]);
+            }
+            // Any interface, any cookie.
+            ask.extend_from_slice(&[0; 4]);
+            ask.extend_from_slice(&[0xff; 8]);
+            (&self.0).write_all(&ask).unwrap();
+            let mut answer = [0; 4096];
+            let len = (&self.0).read(&mut answer).unwrap();
+            let number = |at: usize| u32::from_ne_bytes(*answer[at..].first_chunk().unwrap());
+            let kind = u16::from_ne_bytes(*answer[4..].first_chunk().unwrap());
+            // Where there is none, it may be the listener that is found.
+            let is_found = kind == SOCK_DIAG_BY_FAMILY && len >= 80 && answer[17] != LISTEN;
+            is_found.then(|| Queues { receive: number(72), send: number(76) })
+        }
+    }
 }
 
 /// One end of a connection, with deadlines on every wait.

@@ -41,14 +41,21 @@ impl Request {
     }
 }
 
+/// Why reading stopped.
+enum Stop {
+    Part,
+    Bad(&'static str),
+}
+
 /// A step of reading: the value, and what is left.
-type Step<'b, T> = Result<(T, &'b [u8]), Found<Request>>;
+type Step<'b, T> = Result<(T, &'b [u8]), Stop>;
 
 /// The request at the beginning of `bytes`. `leading_crlf` allows one empty line before it (RFC 9112 §2.2).
 pub fn request(bytes: &[u8], leading_crlf: bool) -> Found<Request> {
     match read_request(bytes, leading_crlf) {
         Ok((request, rest)) => Found::Whole(request, bytes.len() - rest.len()),
-        Err(found) => found,
+        Err(Stop::Part) => Found::Part,
+        Err(Stop::Bad(why)) => Found::Bad(why),
     }
 }
 
@@ -86,7 +93,7 @@ fn read_request(bytes: &[u8], leading_crlf: bool) -> Step<'_, Request> {
         Framing::Length(length) => {
             match usize::try_from(length).ok().and_then(|at| rest.split_at_checked(at)) {
                 Some((body, rest)) => (body.to_vec(), Fields::new(), rest),
-                None => return Err(Found::Part),
+                None => return Err(Stop::Part),
             }
         }
         Framing::Chunked => chunked(rest)?,
@@ -97,17 +104,17 @@ fn read_request(bytes: &[u8], leading_crlf: bool) -> Step<'_, Request> {
 }
 
 /// A chunked body (RFC 9112 §7.1).
-fn chunked(mut bytes: &[u8]) -> Result<(Vec<u8>, Fields, &[u8]), Found<Request>> {
+fn chunked(mut bytes: &[u8]) -> Result<(Vec<u8>, Fields, &[u8]), Stop> {
     let mut body = Vec::new();
     loop {
         let (head, rest) = line(bytes)?;
         let digits = head.iter().position(|byte| *byte == b';').unwrap_or(head.len());
         let (digits, extension) = head.split_at(digits);
         if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(Found::Bad("chunk size"));
+            return Err(Stop::Bad("chunk size"));
         }
         if !extension.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
-            return Err(Found::Bad("chunk extension"));
+            return Err(Stop::Bad("chunk extension"));
         }
         let size = digits.iter().fold(0_u64, |size, digit| {
             size << 4 | u64::from((*digit as char).to_digit(16).unwrap_or_default())
@@ -118,13 +125,13 @@ fn chunked(mut bytes: &[u8]) -> Result<(Vec<u8>, Fields, &[u8]), Found<Request>>
         }
         let Some((chunk, rest)) = usize::try_from(size).ok().and_then(|size| rest.split_at_checked(size))
         else {
-            return Err(Found::Part);
+            return Err(Stop::Part);
         };
         body.extend_from_slice(chunk);
         bytes = match rest {
             [b'\r', b'\n', rest @ ..] => rest,
-            [] | [b'\r'] => return Err(Found::Part),
-            _ => return Err(Found::Bad("chunk end")),
+            [] | [b'\r'] => return Err(Stop::Part),
+            _ => return Err(Stop::Bad("chunk end")),
         };
     }
 }
@@ -154,23 +161,23 @@ fn section(mut bytes: &[u8]) -> Step<'_, Fields> {
 /// A line that CRLF ends, and that has neither in it.
 fn line(bytes: &[u8]) -> Step<'_, &[u8]> {
     let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
-        return Err(Found::Part);
+        return Err(Stop::Part);
     };
     match &bytes[end..] {
         [b'\r', b'\n', rest @ ..] => Ok((&bytes[..end], rest)),
-        [b'\r'] => Err(Found::Part),
+        [b'\r'] => Err(Stop::Part),
         _ => bad("line ending"),
     }
 }
 
-fn number(text: &[u8]) -> Result<u64, Found<Request>> {
+fn number(text: &[u8]) -> Result<u64, Stop> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let parsed = is_number.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten();
-    parsed.ok_or(Found::Bad("length"))
+    parsed.ok_or(Stop::Bad("length"))
 }
 
-fn bad<T>(why: &'static str) -> Result<T, Found<Request>> {
-    Err(Found::Bad(why))
+fn bad<T>(why: &'static str) -> Result<T, Stop> {
+    Err(Stop::Bad(why))
 }
 
 fn is_token(text: &[u8]) -> bool {
