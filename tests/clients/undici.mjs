@@ -73,11 +73,14 @@ async function webSocket() {
 
 async function eventSource() {
   const source = new EventSource(`${gateway}/events?n=1000&every=1`);
-  for (let at = 1; at <= 5; at += 1) {
-    const [event] = await once(source, 'message');
-    assert.deepEqual([event.data, event.lastEventId], [`event ${at} of 1000`, `${at}`]);
-  }
+  const events = [];
+  // Two may come at once, so none is waited for by itself.
+  await new Promise((resolve, reject) => {
+    source.onerror = reject;
+    source.onmessage = ({ data, lastEventId }) => events.push(`${lastEventId}: ${data}`) >= 100 && resolve();
+  });
   source.close();
+  assert.deepEqual(events.slice(0, 100), Array.from({ length: 100 }, (_, at) => `${at + 1}: event ${at + 1} of 1000`));
 }
 
 // Clients that leave in the middle do no harm to those that stay.
