@@ -65,6 +65,8 @@ def require(tool: str, workload: Workload, rate: int | None) -> None:
     _binary(tool)
     if tool == "oha" and workload.pipeline > 1:
         raise Failure("oha does not pipeline; use --tool wrk")
+    if tool == "oha" and workload.wrk_script == "routes.lua":
+        raise Failure("oha sends one request only; use --tool wrk")
     if tool == "wrk" and rate is not None:
         raise Failure("wrk has no fixed rate; use --tool oha")
 

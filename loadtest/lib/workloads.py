@@ -56,9 +56,16 @@ ALL = {
     workload.name: workload
     for workload in (
         Workload("small", "GET, 100 bytes back"),
-        # For ringgate-100k beside ringgate: the path of the last of its routes, and one that only `/*` takes.
+        # For ringgate-100k beside ringgate: the path of the last of its routes, one that only `/*` takes, and all.
         Workload("route-last", "GET by the last of 100,000 routes", path="/any/service-099999"),
         Workload("route-miss", "GET that misses 100,000 routes", path="/any/service-100000"),
+        Workload(
+            "route-spread",
+            "GETs by 100,000 routes in random order",
+            path="/any/service-000000",
+            wrk_script="routes.lua",
+            wrk_arguments=("100000",),
+        ),
         _upload("post-4k", "POST of 4 KiB", 4 * KIB),
         Workload(
             "headers-50",
