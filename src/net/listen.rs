@@ -31,8 +31,8 @@ pub fn bind(address: SocketAddr, backlog: u32, count: usize) -> io::Result<Vec<B
     // Without SO_REUSEPORT this fails when anyone listens there: a second gateway must not silently share the port.
     let probe = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     prepare(&probe, address)?;
+    // Only bound: a client that connected to it while it listened would be reset.
     probe.bind(&address.into())?;
-    probe.listen(1)?;
     let address = probe.local_addr()?.as_socket().unwrap_or(address);
     drop(probe);
     (0..count)

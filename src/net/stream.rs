@@ -14,6 +14,7 @@ use monoio::net::TcpStream;
 
 use super::{
     count::{Count, Origin, count, received, sent},
+    event::is_epoll,
     operation::{Outcome, Slot, slots},
 };
 use crate::buf::Buf;
@@ -40,13 +41,18 @@ pub struct Tx {
     fd: RawFd,
     /// Bytes given to the kernel.
     sent: u64,
+    begins_when_polled: bool,
 }
 
 impl Stream {
     pub(super) fn new(socket: TcpStream, origin: Origin) -> Self {
         let fd = socket.as_raw_fd();
         let (receive, send) = slots(socket);
-        Self { rx: Rx { slot: receive, origin }, tx: Tx { slot: send, origin, fd, sent: 0 }, fd }
+        Self {
+            rx: Rx { slot: receive, origin },
+            tx: Tx { slot: send, origin, fd, sent: 0, begins_when_polled: is_epoll() },
+            fd,
+        }
     }
 
     /// The address of this end, which costs a system call.
@@ -119,6 +125,12 @@ impl Tx {
         // SAFETY: the descriptor is open for as long as `self`, and the kernel writes one int.
         unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut queued) };
         self.sent.saturating_sub(u64::try_from(queued).unwrap_or(0))
+    }
+
+    /// Whether a send begins only when it is polled, as it does on epoll.
+    #[inline]
+    pub fn begins_when_polled(&self) -> bool {
+        self.begins_when_polled
     }
 
     /// Whether a send was started and its result not yet taken.

@@ -15,7 +15,7 @@ use super::{
     outgoing::{Outgoing, Progress, beside},
     record::Record,
     relay::{Failed, Relay, Relayed, Unsent, Wait, append_payload, copy_of, sent, settled, trailer_section},
-    tunnel::{Carried, tunnel},
+    tunnel::{Carried, TunnelEnd, tunnel},
 };
 use crate::{
     buf::{Buf, SMALL_BYTES},
@@ -111,6 +111,11 @@ pub(super) async fn attempt(
     let responded = match result {
         Ok(responded) => responded,
         Err(error) => {
+            // An endpoint that has the whole request and keeps silent is to blame, whichever deadline ends it.
+            let is_silent = progress.request_sent.get() && !began.get();
+            if error == Error::ExchangeTimeout && is_silent && !x.core.is_cutting() {
+                x.on_endpoint_failure(target, false);
+            }
             let is_unanswered = error == Error::UpstreamClosed && !began.get();
             let is_repeatable = is_unanswered && body_was_whole && asked.facts.head.method.is_idempotent();
             return Err(Failure { error, is_repeatable });
@@ -251,7 +256,8 @@ impl Responding<'_> {
                     response,
                     &buf.filled()[..head_len],
                     &self.generation.table.forwarding,
-                )?;
+                )
+                .map_err(|_| Error::ResponseHead(ResponseError::HeadTooLarge))?;
                 // Once a byte of a response is out, no other endpoint's may follow it.
                 self.send(out).await?;
             }
@@ -402,6 +408,7 @@ async fn carry(
     let waits = (x.listener.timeouts.tunnel_idle_ms, x.listener.timeouts.write_stall_ms);
     let Connection { stream, deadline, .. } = &mut *x.connection;
     let end = tunnel(stream, upstream, from_client, from_upstream, deadline, waits, &carried).await;
+    let end = if end == TunnelEnd::Idle && x.core.is_cutting() { TunnelEnd::Drained } else { end };
     x.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
 }
 

@@ -95,6 +95,11 @@ impl Connection {
             if let Err(NoRequest::Quiet) = waited {
                 return Next::Close;
             }
+            // RFC 9112 §2.2: some clients send an empty line behind a body.
+            if self.inbox.as_ref().is_some_and(|buf| buf.filled() == b"\r\n") {
+                self.inbox = None;
+                continue;
+            }
             let mut scratch = self.core.take_scratch();
             let request = match waited {
                 Ok(()) => self.head(&mut scratch).await,
@@ -174,7 +179,7 @@ impl Connection {
         let mut was_told = false;
         // The last response may still be on its way out.
         let is_sending = self.stream.tx.is_sending();
-        let mut send = is_sending.then(|| Unwatched::leave(&self.deadline, Timer::Response));
+        let mut send = is_sending.then(|| Unwatched::leave(&self.stream.tx, &self.deadline, Timer::Response));
         let received = poll_fn(|cx| {
             if let Poll::Ready(received) = self.stream.rx.poll_recv(cx) {
                 return Poll::Ready(Some(received));
@@ -259,7 +264,8 @@ impl Connection {
 
     async fn receive(&mut self, began_us: u64) -> Result<(usize, Buf), NoRequest> {
         received(&mut self.stream.rx, &self.deadline, Timer::Request).await.map_err(|wait| match wait {
-            Wait::Timeout | Wait::ExchangeTimeout => refused(Error::HeadTimeout, None, began_us),
+            Wait::ExchangeTimeout => refused(Error::Drained, None, began_us),
+            Wait::Timeout => refused(Error::HeadTimeout, None, began_us),
             Wait::Broken => NoRequest::Quiet,
         })
     }

@@ -19,7 +19,7 @@ use super::{
     generation::{ClusterState, EndpointState, Generation},
     heads,
     record::Record,
-    relay::{Wait, overdue, poll_received, sent},
+    relay::{Wait, overdue, poll_received, sent, settled},
     reply,
 };
 use crate::{
@@ -105,6 +105,12 @@ pub(super) async fn exchange(
     // Behind a CONNECT that fails may come what was meant for the tunnel.
     let may_live_on = scratch.request.method != Method::Connect && connection.may_live_on(listener);
     let keep_alive = scratch.request.keep_alive && may_live_on;
+    // The response before this one may still be on its way out: it comes first.
+    let stall_ms = listener.timeouts.write_stall_ms;
+    let before = settled(&mut connection.stream.tx, &connection.deadline, Timer::Response, stall_ms).await;
+    if before.is_err() {
+        return Next::Close;
+    }
     let mut exchange = Exchange {
         core: &core,
         generation: &generation,
@@ -155,6 +161,9 @@ async fn serve_request(
     x.identify(&mut facts);
     let id = x.record.id;
     facts.id = id.as_bytes();
+    if x.core.is_cutting() {
+        return Err(Error::Drained);
+    }
 
     // What came of the body with the head, decoded where it lies; what follows it is the next request's.
     let mut body = BodyReader::request(head.body, u64::MAX);
@@ -268,7 +277,7 @@ async fn relay(
         match attempt(x, asked, response, target, lease).await {
             Ok(next) => return Ok(next),
             // It had been idle: its end says nothing of the endpoint.
-            Err(Failure { is_repeatable: true, .. }) if was_idle => again = Some(at),
+            Err(Failure { is_repeatable: true, .. }) if was_idle && !is_second => again = Some(at),
             Err(Failure { error: failed, is_repeatable }) => {
                 if failed.is_endpoints() {
                     x.on_endpoint_failure(target, false);
@@ -317,16 +326,19 @@ async fn acquire(
         }
     };
     let deadline = &x.connection.deadline;
-    if was_idle {
+    if was_idle && fresh_only {
+        // What comes from the queue had a life before: in its place a new one is opened.
+        lease.forget_connection();
+    } else if was_idle {
         core.figures.borrow_mut().counters.pool_hits += 1;
         return Ok((lease, true));
     }
     core.figures.borrow_mut().counters.pool_misses += 1;
     deadline.set(Timer::Response, target.cluster.connect_ms);
     let mut connecting = pin!(connect(pool.address));
-    let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await?;
+    let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await;
     deadline.clear(Timer::Response);
-    lease.connected(connected.map_err(Error::of_connect)?, core.clock.now_ms());
+    lease.connected(connected?.map_err(Error::of_connect)?, core.clock.now_ms());
     Ok((lease, false))
 }
 
@@ -590,7 +602,7 @@ async fn refuse(
     let core = Rc::clone(&connection.core);
     let table = &generation.table;
     // What is broken off in the midst of a response must not look complete; who has gone is told nothing.
-    if record.is_answered || error == Error::ClientGone {
+    if record.is_answered || matches!(error, Error::ClientGone | Error::WriteStall) {
         if record.ends_with_close {
             connection.stream.tx.abort();
         }

@@ -77,6 +77,8 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
             }
             FieldName::Forwarded => keeps_forwarding && !forwarding.forwarded,
             FieldName::XRequestId => keeps_forwarding && !forwarding.request_id,
+            // Not written here, but read behind many a proxy: a stranger must not be believed there either.
+            FieldName::XForwardedPort | FieldName::XRealIp => keeps_forwarding,
             _ => !field.hop,
         };
         goes_on && (edits.is_empty() || !edits.removes(field.name_at.bytes(facts.bytes)))

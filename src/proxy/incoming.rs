@@ -76,7 +76,10 @@ impl<'a> Incoming<'a> {
                 Ok((0, _)) => return Err(Error::ResponseTruncated),
                 Ok((_, buf)) => {
                     self.began.set(true);
-                    self.deadline.set(Timer::Response, self.idle_ms);
+                    // Absolute, from the head's first byte: sending slowly gains nothing.
+                    if had == 0 {
+                        self.deadline.set(Timer::Response, self.idle_ms);
+                    }
                     held = Some(buf);
                 }
                 Err(Wait::Timeout) if self.began.get() => return Err(Error::ResponseIdle),

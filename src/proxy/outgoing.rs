@@ -66,7 +66,8 @@ impl Outgoing<'_> {
             self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
             self.upstream.arm(head);
             self.deadline.set(Timer::Response, self.first_byte_ms);
-            return self.watch(Some(Unwatched::leave(self.deadline, Timer::Request))).await;
+            let send = Unwatched::leave(self.upstream, self.deadline, Timer::Request);
+            return self.watch(Some(send)).await;
         }
         match self.send_all(head, unsent).await {
             Ok(spare) => {

@@ -113,6 +113,7 @@ impl Record {
     /// An endpoint was picked.
     pub(super) fn on_try(&mut self, core: &Core, place: usize, number: usize) {
         self.tries += 1;
+        self.tried_us = 0;
         self.endpoint = Some(place);
         self.sent_us = 0;
         let mut figures = core.figures.borrow_mut();
@@ -133,9 +134,12 @@ impl Record {
         // An idle connection is there at once, in the turn in which the request came.
         self.sent_us =
             if was_idle && self.tried_us == 0 { core.clock.now_us() } else { core.clock.read_us() };
-        if !was_idle {
-            self.connect_us += self.sent_us.saturating_sub(self.tried_us);
-            core.figures.borrow_mut().connect_us.record(self.connect_us);
+        if self.tried_us != 0 {
+            let waited_us = self.sent_us.saturating_sub(self.tried_us);
+            self.connect_us += waited_us;
+            if !was_idle {
+                core.figures.borrow_mut().connect_us.record(waited_us);
+            }
         }
     }
 
@@ -176,6 +180,7 @@ impl Record {
             TunnelEnd::Closed => {}
             TunnelEnd::Broken => self.end = Some(Reason::TunnelBroken),
             TunnelEnd::Idle => self.end = Some(Reason::TunnelIdle),
+            TunnelEnd::Drained => self.end = Some(Reason::Drained),
             TunnelEnd::NoBuffer => self.end = Some(Reason::NoBuffer),
         }
     }
@@ -212,7 +217,7 @@ impl Record {
             method: named(head.method_at),
             host: named(head.authority),
             path: if self.is_canonical { named(head.path) } else { &scratch.path },
-            version: if head.version == Version::Http10 { "1.0" } else { "1.1" },
+            version: if self.is_understood && head.version == Version::Http10 { "1.0" } else { "1.1" },
             status: self.status,
             received_bytes: self.received,
             sent_bytes: self.sent,

@@ -13,8 +13,8 @@ use crate::{
     buf::{Buf, SMALL_BYTES, Size},
     clock::{Deadline, Timer},
     http::{
-        body::{BodyError, BodyReader, LAST_CHUNK, SendAs},
-        chunked::{CHUNK_HEADER_BYTES, write_chunk_header},
+        body::{BodyError, BodyReader, SendAs},
+        chunked::{CHUNK_HEADER_BYTES, LAST_CHUNK, write_chunk_header},
     },
     net::{Rx, Tx},
 };
@@ -78,7 +78,7 @@ impl Standstill {
 
 /// A send that is not waited for. Its task looks at it when it wakes for another reason, and at the next tick at the
 /// latest; so a send that the kernel takes at once, as nearly all of a few KiB are, costs no turn of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unwatched {
     /// Whether it was left alone once, so that the next look is worth it.
     was_left: bool,
@@ -91,9 +91,9 @@ const LOOK_MS: u64 = 1;
 
 impl Unwatched {
     /// Leaves alone what was just started; `timer` is this send's until it is done.
-    pub(super) fn leave(deadline: &Deadline, timer: Timer) -> Self {
+    pub(super) fn leave(tx: &Tx, deadline: &Deadline, timer: Timer) -> Self {
         deadline.set(timer, LOOK_MS);
-        Self::default()
+        Self { was_left: tx.begins_when_polled(), late: None }
     }
 
     /// Whether it is done by now.
@@ -150,12 +150,14 @@ pub(super) async fn sent(
 /// Waits for the send that is under way.
 async fn finished(tx: &mut Tx, deadline: &Deadline, timer: Timer, stall_ms: u64) -> Result<Buf, Wait> {
     let mut standstill = Standstill::begin(deadline, timer, stall_ms);
-    poll_fn(|cx| match tx.poll_sent(cx) {
+    let finished = poll_fn(|cx| match tx.poll_sent(cx) {
         Poll::Ready((Ok(()), buf)) => Poll::Ready(Ok(buf)),
         Poll::Ready((Err(_), _)) => Poll::Ready(Err(Wait::Broken)),
         Poll::Pending => standstill.poll(tx, deadline, timer),
     })
-    .await
+    .await;
+    deadline.clear(timer);
+    finished
 }
 
 /// Pending, unless a deadline has passed.

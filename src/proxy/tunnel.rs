@@ -24,6 +24,8 @@ pub(super) enum TunnelEnd {
     Broken,
     /// Nothing came for too long.
     Idle,
+    /// The gateway is stopping.
+    Drained,
     /// The core has no buffer left.
     NoBuffer,
 }

@@ -31,7 +31,7 @@ pub struct Table {
     pub splits: Vec<Split>,
     /// Fields that tell the upstream who asked.
     pub forwarding: Forwarding,
-    /// The first endpoint's number of each cluster: endpoints are numbered through, for figures.
+    /// How many endpoints there are: they are numbered through all clusters, for figures.
     pub endpoints: usize,
 }
 

@@ -153,6 +153,11 @@ impl Lease {
         self.connection = Some(Connection { stream, born_ms: now_ms });
     }
 
+    /// Closes the connection and keeps its place, for another one.
+    pub fn forget_connection(&mut self) {
+        self.connection = None;
+    }
+
     /// The connection, once there is one.
     #[inline]
     pub fn stream(&mut self) -> Option<&mut Stream> {
@@ -306,8 +311,12 @@ impl Waiting {
             waiter.waker.borrow_mut().clone_from(cx.waker());
             return Poll::Pending;
         }
-        let connection = waiter.connection.borrow_mut().take();
+        let mut connection = waiter.connection.borrow_mut().take();
         self.waiter = None;
+        // It may have ended, or brought what no one asked for, since its last response.
+        if connection.as_mut().is_some_and(|connection| connection.stream.rx.poll_recv(cx).is_ready()) {
+            connection = None;
+        }
         let reused = connection.is_some();
         Poll::Ready((Lease::new(&self.pool, connection), reused))
     }

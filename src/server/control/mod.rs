@@ -3,7 +3,7 @@
 
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -73,6 +73,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// A core ended though no one had asked it to.
+    #[error("a core ended by itself; the others have drained")]
+    CoreEnded,
     /// Signals cannot be heard.
     #[error("signals: {0}")]
     Signals(io::Error),
@@ -225,10 +228,21 @@ impl Crew {
             }
         };
         let mut is_draining = false;
-        let mut all_ended = Box::pin(join_all(self.workers.into_iter().map(ended)));
+        let mut has_failed = false;
+        let mut cores: FuturesUnordered<_> = self.workers.into_iter().map(ended).collect();
         loop {
             let heard = tokio::select! {
-                _ = &mut all_ended => return Ok(()),
+                core = cores.next() => match core {
+                    None if has_failed => return Err(StartError::CoreEnded),
+                    None => return Ok(()),
+                    Some(()) if is_draining => continue,
+                    Some(()) => {
+                        // Its sockets go on taking connections that no one serves: better none at all.
+                        tracing::error!("a core ended by itself; draining the others");
+                        has_failed = true;
+                        Heard::Stop
+                    }
+                },
                 heard = signals.next() => heard,
             };
             match heard {
@@ -236,8 +250,8 @@ impl Crew {
                     tracing::warn!("asked again to stop: stopping at once");
                     drain(0);
                     // A core that does not hear is left behind.
-                    let _ = timeout(ANSWER_MAX, all_ended).await;
-                    return Ok(());
+                    let _ = timeout(ANSWER_MAX, async { while cores.next().await.is_some() {} }).await;
+                    return if has_failed { Err(StartError::CoreEnded) } else { Ok(()) };
                 }
                 Heard::Stop => {
                     is_draining = true;
@@ -249,7 +263,11 @@ impl Crew {
                         log.reopen();
                     }
                 }
-                Heard::TellFigures => tell_figures(&mailboxes).await,
+                // A stalled core must not keep the next signal waiting.
+                Heard::TellFigures => {
+                    let mailboxes = mailboxes.clone();
+                    drop(tokio::spawn(async move { tell_figures(&mailboxes).await }));
+                }
             }
         }
     }
