@@ -95,11 +95,6 @@ impl Connection {
             if let Err(NoRequest::Quiet) = waited {
                 return Next::Close;
             }
-            // RFC 9112 §2.2: some clients send an empty line behind a body.
-            if self.inbox.as_ref().is_some_and(|buf| buf.filled() == b"\r\n") {
-                self.inbox = None;
-                continue;
-            }
             let mut scratch = self.core.take_scratch();
             let request = match waited {
                 Ok(()) => self.head(&mut scratch).await,
@@ -237,7 +232,8 @@ impl Connection {
                 self.deadline.set(Timer::Request, listener.timeouts.head_ms);
                 has_deadline = true;
             }
-            let had = buf.len();
+            // RFC 9112 §2.2: some clients send an empty line behind a body. Alone it is no request.
+            let is_nothing = buf.filled() == b"\r\n";
             if self.stream.rx.is_armed() {
                 // Armed before these bytes were looked at, with a buffer of its own.
                 let (count, more) = self.receive(began_us).await?;
@@ -249,15 +245,15 @@ impl Connection {
             }
             buf = with_room(buf).map_err(|error| refused(error, None, began_us))?;
             self.stream.rx.arm(buf);
-            let (count, more) = self.receive(began_us).await?;
+            let received = self.receive(began_us).await;
+            if is_nothing && !matches!(received, Ok((1.., _))) {
+                return Err(NoRequest::Quiet);
+            }
+            let (count, more) = received?;
             buf = more;
             if count == 0 {
                 // A head that never ends is nobody's request.
-                return Err(if had > 0 {
-                    refused(Error::Head(RequestError::RequestLine), Some(buf), began_us)
-                } else {
-                    NoRequest::Quiet
-                });
+                return Err(refused(Error::Head(RequestError::RequestLine), Some(buf), began_us));
             }
         }
     }
