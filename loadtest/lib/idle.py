@@ -17,8 +17,13 @@ from .processes import Failure, child_setup
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 RESPONSE_BYTES_MAX = 4096
 
-# Connections from one source address, well below the ports that it has.
+# Connections from one source address, well below the ports that it has. Not 127.0.0.1: its ports are for the load and
+# for the proxies' own connections.
 PER_ADDRESS = 10_000
+FIRST_ADDRESS = 2
+
+# Of <linux/in.h>: bind only the address, so that a port may serve several connections with different ends.
+IP_BIND_ADDRESS_NO_PORT = 24
 
 HOLD_SECONDS_MAX = 60
 
@@ -64,11 +69,15 @@ def _hold(port: int, count: int) -> None:
 
 
 def _connect(port: int, index: int) -> socket.socket:
-    source = (f"127.0.0.{1 + index // PER_ADDRESS}", 0)
-    connection = socket.create_connection(("127.0.0.1", port), timeout=HOLD_SECONDS_MAX, source_address=source)
+    connection = socket.socket()
+    connection.settimeout(HOLD_SECONDS_MAX)
+    connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    connection.bind((f"127.0.0.{FIRST_ADDRESS + index // PER_ADDRESS}", 0))
+    connection.connect(("127.0.0.1", port))
     connection.sendall(REQUEST)
     # A response is short enough to come in one piece, and nothing more comes.
-    connection.recv(RESPONSE_BYTES_MAX)
+    if not connection.recv(RESPONSE_BYTES_MAX).startswith(b"HTTP/1.1 200"):
+        raise Failure(f"connection {index} got no response")
     return connection
 
 

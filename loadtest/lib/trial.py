@@ -130,7 +130,7 @@ def _start(scenario: Scenario, manner: Manner, directory: Path, failures: dict[s
             yield it
         except Failure as failure:
             failures[contestant.label] = str(failure)
-            _say(f"{scenario.name}: {failure}")
+            _say(f"{scenario.name}: {_brief(failure)}")
 
 
 def _each(running: Iterable[Running], step: Callable[[Running], None]) -> None:
@@ -142,7 +142,7 @@ def _each(running: Iterable[Running], step: Callable[[Running], None]) -> None:
             step(it)
         except Failure as failure:
             it.failure = str(failure)
-            _say(str(failure))
+            _say(_brief(failure))
 
 
 def _hold_idle(it: Running, manner: Manner) -> None:
@@ -230,6 +230,11 @@ def start_upstream(binary: str, cpu: int, directory: Path) -> int:
     service = Service("upstream", [binary, "--cpu", str(cpu)], (cpu,), log)
     service.wait_for(lambda: log.read_text().startswith("listening ") and log.read_text().endswith("\n"))
     return int(log.read_text().splitlines()[0].rpartition(":")[2])
+
+
+def _brief(failure: Failure) -> str:
+    """Without most of what the program had logged."""
+    return "\n".join(str(failure).splitlines()[:3])
 
 
 def _say(text: str) -> None:
