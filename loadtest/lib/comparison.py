@@ -71,7 +71,8 @@ def measure(proxies: Sequence[Proxy], plan: Plan) -> dict[str, list[Block]]:
     blocks: dict[str, list[Block]] = {proxy.label: [] for proxy in proxies}
     for turn in range(plan.blocks):
         for proxy in proxies if turn % 2 == 0 else list(reversed(proxies)):
-            blocks[proxy.label].append(measure_block(proxy, plan.tool, plan.load(proxy, plan.block_seconds), plan.gateway_cpu))
+            load = plan.load(proxy, plan.block_seconds)
+            blocks[proxy.label].append(measure_block(proxy, plan.tool, load, plan.gateway_cpu))
     return blocks
 
 

@@ -110,7 +110,8 @@ def compare(scenario: Json, of: str, by: str, metric: str) -> Comparison | None:
 
 def noise(scenario: Json, metric: str) -> float | None:
     """How far the subject's ratios to itself stray from 1, the outermost tenths left out."""
-    ratios = _ratios(scenario, *scenario["noise_pair"], metric) if scenario.get("noise_pair") else []
+    first, again = scenario["noise_pair"]
+    ratios = _ratios(scenario, first, again, metric)
     if not ratios:
         return None
     own = spread(ratios)

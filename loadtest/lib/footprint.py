@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-from . import accounting, checks
-from .processes import START_SECONDS_MAX, Failure, Service, free_port, session_pids
+from . import accounting
+from .processes import START_SECONDS_MAX, Failure, Service, answers, free_port, session_pids
 from .proxies import KINDS, Setup, configure
 from .trial import Manner
 
@@ -20,8 +19,6 @@ STARTS = 7
 WORKERS = 2
 REST_SECONDS = 1.0
 POLL_SECONDS = 0.0005
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
 
 def measure(kinds: list[str], manner: Manner, starts: int = STARTS) -> Json:
@@ -55,7 +52,7 @@ def _start(name: str, manner: Manner, directory: Path) -> tuple[float, accountin
     started = time.monotonic()
     service = Service(name, command, place.cpus, directory / "log")
     try:
-        while not _is_answered(port):
+        while not answers(port):
             if service.process.poll() is not None or time.monotonic() - started > START_SECONDS_MAX:
                 raise Failure(f"{name} does not start:\n{service.log_tail()}")
             time.sleep(POLL_SECONDS)
@@ -64,12 +61,3 @@ def _start(name: str, manner: Manner, directory: Path) -> tuple[float, accountin
         return taken_ms, accounting.memory(session_pids(service.session))
     finally:
         service.stop()
-
-
-def _is_answered(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=checks.TIMEOUT_SECONDS) as connection:
-            connection.sendall(REQUEST)
-            return connection.recv(64).startswith(b"HTTP/1.1 200")
-    except OSError:
-        return False

@@ -22,7 +22,7 @@ from typing import Any
 
 from . import proxies, syscalls, workloads
 from .build import REPOSITORY
-from .processes import Failure, Service, accepts, free_port, session_pids
+from .processes import Failure, Service, answers, free_port, session_pids
 from .proxies import KINDS, Place, Setup
 from .workloads import Workload
 
@@ -115,7 +115,7 @@ def _gateway(programs: Programs, wrapper: list[str]) -> Iterator[tuple[int, Serv
         port = free_port()
         command, _ = proxies.configure(KINDS["ringgate"], programs.gateway, Setup(), place, port, programs.directory)
         gateway = Service("ringgate", [*wrapper, *command], cpus, programs.directory / "gateway.log")
-        gateway.wait_for(lambda: accepts(port))
+        gateway.wait_for(lambda: answers(port))
         yield port, gateway
     finally:
         if gateway:

@@ -63,10 +63,6 @@ class Service:
                 raise Failure(f"{self.name} is not ready after {START_SECONDS_MAX:.0f} s:\n{self.log_tail()}")
             time.sleep(POLL_SECONDS)
 
-    def wait_for_port(self, port: int) -> None:
-        """Waits until something accepts connections on the loopback `port`."""
-        self.wait_for(lambda: accepts(port))
-
     def log_tail(self) -> str:
         """The last lines that the process wrote."""
         lines = self.log.read_text(errors="replace").splitlines()
@@ -162,13 +158,16 @@ def _signal_session(session: int, number: int) -> None:
             pass
 
 
-def accepts(port: int) -> bool:
-    """Whether something accepts connections on the loopback `port`."""
+def answers(port: int, path: str = "/") -> bool:
+    """Whether something on the loopback `port` answers a plain GET with 200. That it accepts is not enough: some try
+    their ports before they listen for good, and some listen before they have read their routes."""
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS_MAX) as connection:
+            connection.sendall(request)
+            return connection.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
-    return True
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import accounting
 from .accounting import Memory
 from .build import TARGET
-from .processes import Failure, Service, free_port, session_pids
+from .processes import Failure, Service, answers, free_port, session_pids
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "proxies"
 
@@ -90,7 +90,13 @@ KINDS = {
             routes=_ringgate_routes,
         ),
         Kind("nginx", ("nginx.conf",), lambda binary, config, _: [binary, "-c", config], ("-v",), _nginx_routes),
-        Kind("haproxy", ("haproxy.cfg",), lambda binary, config, _: [binary, "-db", "-f", config], ("-v",), _haproxy_routes),
+        Kind(
+            "haproxy",
+            ("haproxy.cfg",),
+            lambda binary, config, _: [binary, "-db", "-f", config],
+            ("-v",),
+            _haproxy_routes,
+        ),
         Kind(
             "pingora",
             (),
@@ -104,8 +110,18 @@ KINDS = {
                 *("--disable-hot-restart", "--log-level", "warn"),
             ],
         ),
-        Kind("traefik", ("traefik.yaml", "traefik-routes.yaml"), lambda binary, config, _: [binary, f"--configfile={config}"], ("version",)),
-        Kind("caddy", ("Caddyfile",), lambda binary, config, _: [binary, "run", "--adapter", "caddyfile", "--config", config], ("version",)),
+        Kind(
+            "traefik",
+            ("traefik.yaml", "traefik-routes.yaml"),
+            lambda binary, config, _: [binary, f"--configfile={config}"],
+            ("version",),
+        ),
+        Kind(
+            "caddy",
+            ("Caddyfile",),
+            lambda binary, config, _: [binary, "run", "--adapter", "caddyfile", "--config", config],
+            ("version",),
+        ),
         Kind(
             "floor",
             (),
@@ -141,7 +157,8 @@ class Proxy:
         directory.mkdir()
         command, self.configuration = configure(kind, binary, setup, place, self.port, directory)
         self.service = Service(label, command, place.cpus, directory / "log")
-        self.service.wait_for_port(self.port)
+        path = route_path(0) if setup.routes else "/"
+        self.service.wait_for(lambda: answers(self.port, path))
 
     @property
     def pids(self) -> list[int]:
@@ -237,5 +254,6 @@ def version(binary: str, kind: Kind) -> str:
     )
     lines: Sequence[str] = (result.stdout + result.stderr).splitlines()
     # Envoy names its own path before it, others add build hashes behind it.
-    found = next((match[0] for line in lines if (match := re.search(r"\d+\.\d+\.\d+\S{0,12}(?=[/\s]|$)", line))), None)
+    numbers = (re.search(r"\d+\.\d+\.\d+\S{0,12}(?=[/\s]|$)", line) for line in lines)
+    found = next((match[0] for match in numbers if match), None)
     return found or next(iter(lines), "unknown")

@@ -45,8 +45,8 @@ def _page(results: Json, files: list[str]) -> str:
     parts = ["# Benchmarks", _intro(results), "## Machine and programs", _machine(results)]
     parts += [tables.markdown(_programs(results)), "## How to read this", HOW_TO_READ]
     parts += ["## Targets", tables.markdown(targets.rows(results))]
-    parts += [f"![CPU per request](cpu.svg)"] if "cpu.svg" in files else []
-    parts += [f"![Latencies](latency.svg)"] if "latency.svg" in files else []
+    parts += ["![CPU per request](cpu.svg)"] if "cpu.svg" in files else []
+    parts += ["![Latencies](latency.svg)"] if "latency.svg" in files else []
     for scenario in results["scenarios"]:
         parts += _scenario(scenario)
     if results.get("footprint"):
@@ -65,8 +65,8 @@ def _intro(results: Json) -> str:
         "What ringgate costs beside other proxies, measured on one machine in one run, in short blocks that alternate. "
         "Written by\n[`loadtest/compare`](../../loadtest/README.md); repeat it with\n\n"
         "```sh\nloadtest/setup      # once\nloadtest/compare\n```\n\n"
-        f"The raw figures are in [`{RESULTS}`]({RESULTS}); `loadtest/compare --render docs/benchmarks/{RESULTS}` makes this page "
-        f"of them.{quick}"
+        f"The raw figures are in [`{RESULTS}`]({RESULTS}); `loadtest/compare --render "
+        f"docs/benchmarks/{RESULTS}`\nmakes this page of them.{quick}"
     )
 
 
@@ -75,8 +75,9 @@ def _machine(results: Json) -> str:
     counter = results["syscall_counter"]
     counted = f"System calls were counted by {counter}." if counter else "Nothing here could count system calls."
     return (
-        f"{results['time'][:10]}; {results['cpu']}, {results['cpus']} CPUs; Linux {results['kernel']}. The proxy alone on CPU "
-        f"{results['gateway_cpu']} with one worker, upstream and load on CPU {results['load_cpu']}, all on loopback; "
+        f"{results['time'][:10]}; {results['cpu']}, {results['cpus']} CPUs; Linux {results['kernel']}. "
+        f"The proxy alone on CPU {results['gateway_cpu']} with one worker, upstream and load on CPU "
+        f"{results['load_cpu']}, all on loopback; "
         f"{results['blocks']} blocks each. Load by {tools}. {counted}"
     )
 

@@ -91,7 +91,7 @@ def _bars(its: Sequence[Bar]) -> list[str]:
 def _lines(places: Sequence[str], its: Sequence[Line]) -> list[str]:
     positive = [value for line in its for value in line.values if value > 0] or [1.0]
     low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)) + 1e-9)
-    left, right, top, bottom = 50, PANEL_WIDTH - 20, TITLE_HEIGHT, LINES_HEIGHT - 10
+    left, right, top, bottom = 76, PANEL_WIDTH - 20, TITLE_HEIGHT, LINES_HEIGHT - 10
 
     def x(index: int) -> float:
         return left + (right - left) * index / max(1, len(places) - 1)

@@ -106,7 +106,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _median(blocks: Sequence[Json], key: str) -> float:
-    return statistics.median(block[key] for block in blocks)
+    return float(statistics.median(block[key] for block in blocks))
 
 
 def _latency(blocks: Sequence[Json], name: str) -> str:

@@ -34,7 +34,8 @@ class Target:
         if found is None:
             return (self.what, wanted, NONE, "not measured")
         value, noise = found
-        return (self.what, wanted, f"{value:.3g}{self.unit}" if value < 1000 else f"{value:,.0f}{self.unit}", self._verdict(value, noise))
+        figure = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+        return (self.what, wanted, f"{figure}{self.unit}", self._verdict(value, noise))
 
     def _verdict(self, value: float, noise: float) -> str:
         excess = self.limit / value if self.is_floor else value / self.limit
