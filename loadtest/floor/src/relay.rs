@@ -119,10 +119,12 @@ impl Relay {
         }
         // A receive may also end without a reason, after which it goes on as a new one.
         match self.connections.get_mut(id) {
-            Some(connection) if completion.result > 0 && !connection.is_broken => match connection.socket(side) {
-                Some(socket) => self.ring.receive(id, side, socket),
-                None => Ok(()),
-            },
+            Some(connection) if completion.result > 0 && !connection.is_broken => {
+                match connection.socket(side) {
+                    Some(socket) => self.ring.receive(id, side, socket),
+                    None => Ok(()),
+                }
+            }
             _ => self.on_operation_end(id, side.other()),
         }
     }

@@ -45,7 +45,12 @@ impl ProxyHttp for Proxy {
         request.insert_header("Via", "1.1 pingora")
     }
 
-    async fn response_filter(&self, _: &mut Session, response: &mut ResponseHeader, (): &mut ()) -> Result<()> {
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        (): &mut (),
+    ) -> Result<()> {
         response.append_header("Via", "1.1 pingora").map(drop)
     }
 }
@@ -72,8 +77,13 @@ fn main() -> ExitCode {
 }
 
 fn serve(listen: &str, upstream: String, threads: usize) -> ExitCode {
-    let configuration =
-        ServerConf { threads, upstream_keepalive_pool_size: POOL, grace_period_seconds: Some(0), graceful_shutdown_timeout_seconds: Some(0), ..ServerConf::default() };
+    let configuration = ServerConf {
+        threads,
+        upstream_keepalive_pool_size: POOL,
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
+        ..ServerConf::default()
+    };
     let mut server = Server::new_with_opt_and_conf(None, configuration);
     server.bootstrap();
     let mut service = http_proxy_service(&server.configuration, Proxy { upstream });
