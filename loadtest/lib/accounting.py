@@ -18,16 +18,27 @@ class Memory:
 
 
 def cpu_ns(pids: list[int]) -> int:
-    """CPU time that all threads of these processes have had, in ns.
+    """CPU time that all threads of these processes have had, in ns."""
+    return sum(threads_ns(pids).values())
+
+
+def threads_ns(pids: list[int]) -> dict[str, int]:
+    """CPU time of each thread of these processes, in ns.
 
     `/proc/PID/task/TID/schedstat`: the first number is time on a CPU, user and kernel, including the network
     work that the kernel does in the thread's name (loopback's receive path among it).
     """
+    texts = {str(thread): _read(thread / "schedstat") for pid in pids for thread in _threads(pid)}
+    return {thread: int(text.split()[0]) for thread, text in texts.items() if text}
+
+
+def voluntary_switches(pids: list[int]) -> int:
+    """How often threads of these processes have gone to sleep of their own accord."""
     total = 0
-    for pid in pids:
-        for thread in _threads(pid):
-            text = _read(thread / "schedstat")
-            total += int(text.split()[0]) if text else 0
+    for thread in (thread for pid in pids for thread in _threads(pid)):
+        for line in _read(thread / "status").splitlines():
+            name, _, value = line.partition(":")
+            total += int(value) if name == "voluntary_ctxt_switches" else 0
     return total
 
 

@@ -11,6 +11,8 @@ from .processes import Failure
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+
 
 def build(package: str) -> str:
     """Builds one package in release mode and returns its program's path. cargo's messages go to stderr."""

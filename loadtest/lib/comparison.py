@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import tools
-from .accounting import Memory, cpu_busy_ns
+from .accounting import Memory, cpu_busy_ns, threads_ns, voluntary_switches
 from .processes import Failure
 from .proxies import Proxy
 from .tools import LATENCIES, Load, Outcome
@@ -33,7 +33,7 @@ class Plan:
 
     def load(self, proxy: Proxy, seconds: int) -> Load:
         """This plan's load for one proxy."""
-        return Load(proxy.port, self.workload, self.connections, seconds, self.load_cpu, self.rate)
+        return Load(proxy.port, self.workload, self.connections, seconds, (self.load_cpu,), self.rate)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class Block:
     proxy_share: float
     others_share: float
     memory: Memory
+    switches_per_request: float
+    # What the busiest thread had of the proxy's CPU time.
+    busiest_thread_share: float
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,12 @@ class Ratio:
 def measure(proxies: Sequence[Proxy], plan: Plan) -> dict[str, list[Block]]:
     """Blocks by the proxy's label. The order turns round each time: A B, B A, A B, …"""
     for proxy in proxies:
-        _require_clean(proxy, tools.run(plan.tool, plan.load(proxy, WARM_UP_SECONDS)))
+        run_clean(proxy, plan.tool, plan.load(proxy, WARM_UP_SECONDS))
     blocks: dict[str, list[Block]] = {proxy.label: [] for proxy in proxies}
     for turn in range(plan.blocks):
         for proxy in proxies if turn % 2 == 0 else list(reversed(proxies)):
-            blocks[proxy.label].append(_measure_block(proxy, plan))
+            load = plan.load(proxy, plan.block_seconds)
+            blocks[proxy.label].append(measure_block(proxy, plan.tool, load, plan.gateway_cpu))
     return blocks
 
 
@@ -81,30 +85,37 @@ def ratios(blocks: dict[str, list[Block]]) -> list[Ratio]:
     ]
 
 
-def _measure_block(proxy: Proxy, plan: Plan) -> Block:
-    cpu_before, busy_before, started = proxy.cpu_ns(), cpu_busy_ns(plan.gateway_cpu), time.monotonic_ns()
-    outcome = tools.run(plan.tool, plan.load(proxy, plan.block_seconds))
-    cpu = proxy.cpu_ns() - cpu_before
-    busy = cpu_busy_ns(plan.gateway_cpu) - busy_before
+def measure_block(proxy: Proxy, tool: str, load: Load, gateway_cpu: int) -> Block:
+    """Puts one proxy under load once, and counts what it spends meanwhile."""
+    pids = proxy.pids
+    threads_before, switches = threads_ns(pids), voluntary_switches(pids)
+    busy_before, started = cpu_busy_ns(gateway_cpu), time.monotonic_ns()
+    outcome = run_clean(proxy, tool, load)
+    threads = {thread: ns - threads_before.get(thread, 0) for thread, ns in threads_ns(proxy.pids).items()}
+    cpu = sum(threads.values())
+    busy = cpu_busy_ns(gateway_cpu) - busy_before
     wall = time.monotonic_ns() - started
-    _require_clean(proxy, outcome)
     return Block(
         outcome=outcome,
         cpu_us_per_request=cpu / 1000 / outcome.requests,
         proxy_share=cpu / wall,
         others_share=max(0.0, (busy - cpu) / wall),
         memory=proxy.memory(),
+        switches_per_request=(voluntary_switches(pids) - switches) / outcome.requests,
+        busiest_thread_share=max(threads.values()) / cpu if cpu else 0.0,
     )
 
 
-def _require_clean(proxy: Proxy, outcome: Outcome) -> None:
-    """A run with errors is no result."""
+def run_clean(proxy: Proxy, tool: str, load: Load) -> Outcome:
+    """Runs a tool. A run with errors is no result."""
+    outcome = tools.run(tool, load)
     proxy.require_alive()
     if outcome.errors:
         listed = ", ".join(f"{count} × {name}" for name, count in outcome.errors.items())
         raise Failure(f"{proxy.label}: errors under load: {listed}\n{proxy.service.log_tail()}")
     if outcome.requests == 0:
         raise Failure(f"{proxy.label}: no request was answered")
+    return outcome
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 START_SECONDS_MAX = 10.0
@@ -32,9 +32,9 @@ class Failure(Exception):
 
 
 class Service:
-    """A running server process with its children, pinned to one CPU."""
+    """A running server process with its children, pinned to some CPUs."""
 
-    def __init__(self, name: str, command: list[str], cpu: int, log: Path) -> None:
+    def __init__(self, name: str, command: list[str], cpus: Collection[int], log: Path) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as output:
@@ -44,7 +44,7 @@ class Service:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_child_setup(cpu),
+                preexec_fn=child_setup(cpus),
             )
         _RUNNING.append(self)
 
@@ -62,10 +62,6 @@ class Service:
             if time.monotonic() > deadline:
                 raise Failure(f"{self.name} is not ready after {START_SECONDS_MAX:.0f} s:\n{self.log_tail()}")
             time.sleep(POLL_SECONDS)
-
-    def wait_for_port(self, port: int) -> None:
-        """Waits until something accepts connections on the loopback `port`."""
-        self.wait_for(lambda: accepts(port))
 
     def log_tail(self) -> str:
         """The last lines that the process wrote."""
@@ -102,8 +98,8 @@ def stop_at_exit() -> None:
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
-def run_pinned(command: list[str], cpu: int, seconds_max: float) -> str:
-    """Runs a program to its end on one CPU and returns what it wrote to stdout."""
+def run_pinned(command: list[str], cpus: Collection[int], seconds_max: float) -> str:
+    """Runs a program to its end on some CPUs and returns what it wrote to stdout."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -111,7 +107,7 @@ def run_pinned(command: list[str], cpu: int, seconds_max: float) -> str:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_child_setup(cpu),
+        preexec_fn=child_setup(cpus),
     )
     try:
         output, problems = process.communicate(timeout=seconds_max)
@@ -126,12 +122,12 @@ def run_pinned(command: list[str], cpu: int, seconds_max: float) -> str:
     return output
 
 
-def _child_setup(cpu: int) -> Callable[[], None]:
+def child_setup(cpus: Collection[int]) -> Callable[[], None]:
     """What a child does before it becomes its program: pins itself, and dies with its parent."""
 
     def setup() -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        os.sched_setaffinity(0, {cpu})
+        os.sched_setaffinity(0, cpus)
 
     return setup
 
@@ -162,13 +158,16 @@ def _signal_session(session: int, number: int) -> None:
             pass
 
 
-def accepts(port: int) -> bool:
-    """Whether something accepts connections on the loopback `port`."""
+def answers(port: int, path: str = "/") -> bool:
+    """Whether something on the loopback `port` answers a plain GET with 200. That it accepts is not enough: some try
+    their ports before they listen for good, and some listen before they have read their routes."""
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS_MAX) as connection:
+            connection.sendall(request)
+            return connection.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
-    return True
 
 
 def free_port() -> int:
@@ -191,8 +190,8 @@ def check_cpus(cpus: Iterable[int]) -> None:
     allowed = os.sched_getaffinity(0)
     missing = sorted(set(cpus) - allowed)
     if missing:
-        raise Failure(f"CPU {missing[0]} is none that this process may use ({_list(sorted(allowed))})")
+        raise Failure(f"CPU {missing[0]} is none that this process may use ({listed(sorted(allowed))})")
 
 
-def _list(numbers: Iterable[int]) -> str:
+def listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))

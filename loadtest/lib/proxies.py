@@ -1,4 +1,4 @@
-"""The proxies under test: their configurations from the templates in loadtest/proxies, each with one worker."""
+"""The proxies under test: their configurations from the templates in loadtest/proxies, and how each is started."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import pwd
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .accounting import Memory, cpu_ns, memory
-from .processes import Failure, Service, free_port, session_pids
+from . import accounting
+from .accounting import Memory
+from .build import TARGET
+from .processes import Failure, Service, answers, free_port, session_pids
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "proxies"
 
 CLIENTS_MAX = 20_000
 
-# The routes of `ringgate-100k`; workloads ask for the last one, and for the one behind it.
-MANY_ROUTES = 100_000
+Words = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,105 @@ class Kind:
     """A program that can stand between the load and the upstream."""
 
     name: str
-    template: str
-    # Binary and configuration to command line.
-    command: Callable[[str, str], list[str]]
-    version_argument: str
-    # The program's name, if it is not this kind's.
-    program: str = ""
-    # Routes beside the one that takes everything.
+    # The first one is what the program is started with.
+    templates: tuple[str, ...]
+    # Binary, configuration and words to command line.
+    command: Callable[[str, str, Words], list[str]]
+    version: tuple[str, ...] = ("--version",)
+    # What `@routes@` stands for, from the number of routes: 0 is one that takes everything.
+    routes: Callable[[int], str] | None = None
+    # Whether it speaks HTTP, and so adds fields. The floor does not.
+    edits: bool = True
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a proxy is configured."""
+
+    workers: int = 1
+    # Exact routes, or 0 for one that takes everything.
     routes: int = 0
+
+
+def route_path(index: int) -> str:
+    """The path of a route; the upstream answers below /any."""
+    return f"/any/route/{index:06}"
+
+
+def _ringgate_routes(count: int) -> str:
+    if count == 0:
+        return '[[route]]\nname = "all"\nmatch = { path = "/*" }\ncluster = "upstream"'
+    return "\n\n".join(
+        f'[[route]]\nname = "r{index}"\nmatch = {{ path = "{route_path(index)}" }}\ncluster = "upstream"'
+        for index in range(count)
+    )
+
+
+def _nginx_routes(count: int) -> str:
+    if count == 0:
+        return "        location / { proxy_pass http://upstream; }"
+    exact = [f"        location = {route_path(index)} {{ proxy_pass http://upstream; }}" for index in range(count)]
+    return "\n".join([*exact, "        location / { return 404; }"])
+
+
+def _haproxy_routes(count: int) -> str:
+    if count == 0:
+        return ""
+    # A file of exact paths is looked up as a tree.
+    return (
+        "    acl known path -f @directory@/routes.list\n"
+        '    http-request return status 404 hdr Via "1.1 haproxy" unless known'
+    )
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("ringgate", "ringgate.toml", lambda binary, config: [binary, "run", "-c", config], "--version"),
         Kind(
-            "ringgate-100k",
-            "ringgate.toml",
-            lambda binary, config: [binary, "run", "-c", config],
-            "--version",
-            program="ringgate",
-            routes=MANY_ROUTES,
+            "ringgate",
+            ("ringgate.toml",),
+            lambda binary, config, _: [binary, "run", "-c", config],
+            routes=_ringgate_routes,
         ),
-        Kind("nginx", "nginx.conf", lambda binary, config: [binary, "-c", config], "-v"),
-        Kind("haproxy", "haproxy.cfg", lambda binary, config: [binary, "-db", "-f", config], "-v"),
+        Kind("nginx", ("nginx.conf",), lambda binary, config, _: [binary, "-c", config], ("-v",), _nginx_routes),
+        Kind(
+            "haproxy",
+            ("haproxy.cfg",),
+            lambda binary, config, _: [binary, "-db", "-f", config],
+            ("-v",),
+            _haproxy_routes,
+        ),
+        Kind(
+            "pingora",
+            (),
+            lambda binary, _, words: [binary, words["listen"], words["upstream"], words["workers"]],
+        ),
+        Kind(
+            "envoy",
+            ("envoy.yaml",),
+            lambda binary, config, words: [
+                *(binary, "-c", config, "--concurrency", words["workers"]),
+                *("--disable-hot-restart", "--log-level", "warn"),
+            ],
+        ),
+        Kind(
+            "traefik",
+            ("traefik.yaml", "traefik-routes.yaml"),
+            lambda binary, config, _: [binary, f"--configfile={config}"],
+            ("version",),
+        ),
+        Kind(
+            "caddy",
+            ("Caddyfile",),
+            lambda binary, config, _: [binary, "run", "--adapter", "caddyfile", "--config", config],
+            ("version",),
+        ),
+        Kind(
+            "floor",
+            (),
+            lambda binary, _, words: [binary, "--listen", words["listen"], "--upstream", words["upstream"]],
+            edits=False,
+        ),
     )
 }
 
@@ -60,7 +136,7 @@ KINDS = {
 class Place:
     """Where proxies run."""
 
-    cpu: int
+    cpus: tuple[int, ...]
     upstream_port: int
     # For configurations and logs.
     directory: Path
@@ -71,27 +147,31 @@ class Place:
 class Proxy:
     """A proxy that accepts connections on `port`."""
 
-    def __init__(self, label: str, kind: Kind, binary: str, place: Place) -> None:
+    def __init__(self, label: str, kind: Kind, binary: str, place: Place, setup: Setup = Setup()) -> None:
         self.label = label
         self.kind = kind
-        self.version = _version(binary, kind)
+        self.setup = setup
+        self.version = version(binary, kind)
         self.port = free_port()
-        directory = place.directory / label
+        directory = place.directory / re.sub(r"\W+", "-", label)
         directory.mkdir()
-        self.configuration = _fill(TEMPLATES / kind.template, _words(self.port, directory, place))
-        config = directory / kind.template
-        config.write_text(self.configuration + routes(kind.routes))
-        command = kind.command(binary, str(config))
-        self.service = Service(label, command, place.cpu, directory / "log")
-        self.service.wait_for_port(self.port)
+        command, self.configuration = configure(kind, binary, setup, place, self.port, directory)
+        self.service = Service(label, command, place.cpus, directory / "log")
+        path = route_path(0) if setup.routes else "/"
+        self.service.wait_for(lambda: answers(self.port, path))
+
+    @property
+    def pids(self) -> list[int]:
+        """Its processes."""
+        return session_pids(self.service.session)
 
     def cpu_ns(self) -> int:
         """CPU time of all its threads, in ns."""
-        return cpu_ns(session_pids(self.service.session))
+        return accounting.cpu_ns(self.pids)
 
     def memory(self) -> Memory:
         """What it holds."""
-        return memory(session_pids(self.service.session))
+        return accounting.memory(self.pids)
 
     def require_alive(self) -> None:
         """Fails when it has ended."""
@@ -99,19 +179,41 @@ class Proxy:
             raise Failure(f"{self.label} ended:\n{self.service.log_tail()}")
 
 
-def routes(count: int) -> str:
-    """So many routes more for ringgate, each for one path."""
-    one = '\n[[route]]\nname = "{0:06}"\nmatch = {{ path = "/any/service-{0:06}" }}\ncluster = "upstream"\n'
-    return "".join(one.format(number) for number in range(count))
+def configure(
+    kind: Kind, binary: str, setup: Setup, place: Place, port: int, directory: Path
+) -> tuple[list[str], str]:
+    """Writes a proxy's files; returns its command line and its main configuration."""
+    words = _words(port, directory, place, setup)
+    routes = kind.routes(setup.routes) if kind.routes else ""
+    if setup.routes:
+        if not kind.routes:
+            raise Failure(f"{kind.name} has no configuration with {setup.routes} routes")
+        listed = "".join(f"{route_path(index)}\n" for index in range(setup.routes))
+        (directory / "routes.list").write_text(listed)
+    texts = [_fill((TEMPLATES / name).read_text().replace("@routes@", routes), words) for name in kind.templates]
+    for name, text in zip(kind.templates, texts):
+        (directory / name).write_text(text)
+    config = str(directory / kind.templates[0]) if kind.templates else ""
+    return kind.command(binary, config, words), texts[0] if texts else ""
 
 
 def binary_of(kind: Kind) -> str:
     """Where an installed proxy is; servers are often kept outside a user's PATH."""
-    program = kind.program or kind.name
-    found = shutil.which(program) or shutil.which(program, path="/usr/local/sbin:/usr/sbin:/sbin")
-    if found is None:
-        raise Failure(f"{program} is not installed; scripts/install-tools --bench does that")
-    return found
+    if found := installed(kind):
+        return found
+    raise Failure(f"{kind.name} is not installed; loadtest/setup does that")
+
+
+def installed(kind: Kind) -> str | None:
+    """The same, or nothing. What loadtest/setup has put below target comes first."""
+    for pattern in (
+        f"proxies/lib/python3*/site-packages/{kind.name}/_bin/{kind.name}",
+        f"proxies/bin/{kind.name}",
+        f"{kind.name}/release/loadtest-{kind.name}",
+    ):
+        if found := next(iter(sorted(TARGET.glob(pattern))), None):
+            return str(found)
+    return shutil.which(kind.name) or shutil.which(kind.name, path="/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def labels(names: list[str]) -> list[str]:
@@ -119,28 +221,39 @@ def labels(names: list[str]) -> list[str]:
     return [name if not (n := names[:index].count(name)) else f"{name}-{n + 1}" for index, name in enumerate(names)]
 
 
-def _words(port: int, directory: Path, place: Place) -> dict[str, str]:
+def _words(port: int, directory: Path, place: Place, setup: Setup) -> Words:
+    cpus = sorted(place.cpus)[: setup.workers]
     return {
         "listen": f"127.0.0.1:{port}",
+        "listen_port": str(port),
         "upstream": f"127.0.0.1:{place.upstream_port}",
-        "cpu": str(place.cpu),
+        "upstream_port": str(place.upstream_port),
+        "workers": str(setup.workers),
+        "cpu_list": " ".join(map(str, cpus)),
+        # One mask for each worker, as nginx wants it: the lowest CPU is the last digit.
+        "cpu_masks": " ".join(f"{1 << cpu:b}" for cpu in cpus),
         "directory": str(directory),
+        "descriptors": str(place.descriptors),
         # Each client costs two sockets; some descriptors are for other things.
-        "clients": str(min(CLIENTS_MAX, (place.descriptors - 200) // 2)),
+        "clients": str(min(CLIENTS_MAX, place.descriptors - 1200)),
         "sockets": str(min(2 * CLIENTS_MAX, place.descriptors - 200)),
         "user": pwd.getpwuid(os.getuid()).pw_name,
         "group": grp.getgrgid(os.getgid()).gr_name,
     }
 
 
-def _fill(template: Path, words: dict[str, str]) -> str:
+def _fill(template: str, words: Words) -> str:
     """Puts values in the place of `@word@`; a word that has none is an error."""
-    return re.sub(r"@(\w+)@", lambda match: words[match[1]], template.read_text())
+    return re.sub(r"@(\w+)@", lambda match: words[match[1]], template)
 
 
-def _version(binary: str, kind: Kind) -> str:
-    """The first line of what a program says about its version."""
+def version(binary: str, kind: Kind) -> str:
+    """What a program says about its version: the line with a number in it."""
     result = subprocess.run(
-        [binary, kind.version_argument], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10
+        [binary, *kind.version], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10
     )
-    return next(iter((result.stdout + result.stderr).splitlines()), "unknown")
+    lines: Sequence[str] = (result.stdout + result.stderr).splitlines()
+    # Envoy names its own path before it, others add build hashes behind it.
+    numbers = (re.search(r"\d+\.\d+\.\d+\S{0,12}(?=[/\s]|$)", line) for line in lines)
+    found = next((match[0] for match in numbers if match), None)
+    return found or next(iter(lines), "unknown")

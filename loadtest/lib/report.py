@@ -37,7 +37,7 @@ def as_json(plan: Plan, proxies: Sequence[Proxy], blocks: dict[str, list[Block]]
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "kernel": platform.release(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "plan": asdict(plan),
         "proxies": {
             proxy.label: {
@@ -96,7 +96,8 @@ def _notes(name: str, it: Summary, plan: Plan) -> list[str]:
     return notes
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """What kind of CPU this is."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

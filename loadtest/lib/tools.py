@@ -4,7 +4,9 @@ latencies are free of coordinated omission). Both answer with the same figures."
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +31,8 @@ class Load:
     workload: Workload
     connections: int
     seconds: int
-    # The CPU that the tool runs on.
-    cpu: int
+    # The CPUs that the tool may run on.
+    cpus: tuple[int, ...]
     # Requests/s; None sends as fast as responses come.
     rate: int | None = None
 
@@ -65,15 +67,29 @@ def require(tool: str, workload: Workload, rate: int | None) -> None:
     _binary(tool)
     if tool == "oha" and workload.pipeline > 1:
         raise Failure("oha does not pipeline; use --tool wrk")
-    if tool == "oha" and workload.wrk_script == "routes.lua":
-        raise Failure("oha sends one request only; use --tool wrk")
     if tool == "wrk" and rate is not None:
         raise Failure("wrk has no fixed rate; use --tool oha")
 
 
-def _binary(tool: str) -> str:
+def version(tool: str) -> str:
+    """What a tool says about its version."""
+    result = subprocess.run([_binary(tool), "--version"], capture_output=True, text=True, timeout=10)
+    found = re.search(r"\d+(\.\d+)+", result.stdout + result.stderr)
+    return found[0] if found else "unknown"
+
+
+def has(tool: str) -> bool:
+    """Whether a tool is installed."""
+    return _found(tool) is not None
+
+
+def _found(tool: str) -> str | None:
     """Where a tool is; cargo's directory is often not in PATH."""
-    found = shutil.which(tool) or shutil.which(tool, path=str(Path.home() / ".cargo" / "bin"))
+    return shutil.which(tool) or shutil.which(tool, path=str(Path.home() / ".cargo" / "bin"))
+
+
+def _binary(tool: str) -> str:
+    found = _found(tool)
     if found is None:
         raise Failure(f"{tool} is not installed; scripts/install-tools does that")
     return found
@@ -84,15 +100,24 @@ def _wrk(load: Load) -> Outcome:
     command = [_binary("wrk"), "--threads", "1", "--connections", str(load.connections)]
     command += ["--duration", f"{load.seconds}s", "--timeout", "10s"]
     command += ["--script", str(WRK_SCRIPTS / workload.wrk_script), load.url, "--", *workload.wrk_arguments]
-    output = run_pinned(command, load.cpu, load.seconds + GRACE_SECONDS)
+    output = run_pinned(command, load.cpus, load.seconds + GRACE_SECONDS)
     report = _parsed("wrk", output.splitlines()[-1])
     return Outcome(
         requests=report["requests"],
         seconds=report["duration_us"] / 1e6,
         # wrk times whole batches, and then corrects them as if they were requests.
         latency_us=report["latency_us"] if workload.pipeline == 1 else {},
-        errors={name: count for name, count in report["errors"].items() if count},
+        errors=_wrk_errors(report, workload),
     )
+
+
+def _wrk_errors(report: dict[str, Any], workload: Workload) -> dict[str, int]:
+    """wrk counts statuses from 400 as errors, which they are unless one is expected, and then of every response."""
+    errors = {name: count for name, count in report["errors"].items() if count}
+    if workload.status >= 400:
+        unexpected = abs(report["requests"] - errors.pop("status", 0))
+        errors |= {f"not {workload.status}": unexpected} if unexpected else {}
+    return errors
 
 
 def _oha(load: Load) -> Outcome:
@@ -109,8 +134,8 @@ def _oha(load: Load) -> Outcome:
             command.append("--disable-keepalive")
         if load.rate is not None:
             command += ["-q", str(load.rate), "--latency-correction"]
-        output = run_pinned([*command, load.url], load.cpu, load.seconds + GRACE_SECONDS)
-    return _oha_outcome(_parsed("oha", output))
+        output = run_pinned([*command, load.url], load.cpus, load.seconds + GRACE_SECONDS)
+    return _oha_outcome(_parsed("oha", output), load.workload)
 
 
 def _parsed(tool: str, text: str) -> dict[str, Any]:
@@ -121,9 +146,9 @@ def _parsed(tool: str, text: str) -> dict[str, Any]:
     return report
 
 
-def _oha_outcome(report: dict[str, Any]) -> Outcome:
+def _oha_outcome(report: dict[str, Any], workload: Workload) -> Outcome:
     statuses: dict[str, int] = report["statusCodeDistribution"]
-    errors = {f"status {status}": count for status, count in statuses.items() if not status.startswith("2")}
+    errors = {f"status {status}": count for status, count in statuses.items() if status != str(workload.status)}
     errors.update(report["errorDistribution"])
     seconds = {name: report["latencyPercentiles"][name] for name in LATENCIES if name != "max"}
     seconds["max"] = report["summary"]["slowest"]

@@ -22,6 +22,10 @@ class Workload:
     pipeline: int = 1
     # Whether a connection serves more than one request.
     keep_alive: bool = True
+    # What every response must say.
+    status: int = 200
+    # Bytes that each request moves, where that is what matters.
+    payload_bytes: int = 0
     connections: int = 64
     # The script in loadtest/wrk, and its arguments.
     wrk_script: str = "report.lua"
@@ -46,6 +50,7 @@ def _upload(name: str, about: str, body_bytes: int, connections: int = 64) -> Wo
         method="POST",
         fields=(("Content-Type", "application/octet-stream"),),
         body_bytes=body_bytes,
+        payload_bytes=body_bytes if body_bytes >= MIB else 0,
         connections=connections,
         wrk_script="post.lua",
         wrk_arguments=(str(body_bytes),),
@@ -56,16 +61,6 @@ ALL = {
     workload.name: workload
     for workload in (
         Workload("small", "GET, 100 bytes back"),
-        # For ringgate-100k beside ringgate: the path of the last of its routes, one that only `/*` takes, and all.
-        Workload("route-last", "GET by the last of 100,000 routes", path="/any/service-099999"),
-        Workload("route-miss", "GET that misses 100,000 routes", path="/any/service-100000"),
-        Workload(
-            "route-spread",
-            "GETs by 100,000 routes in random order",
-            path="/any/service-000000",
-            wrk_script="routes.lua",
-            wrk_arguments=("100000",),
-        ),
         _upload("post-4k", "POST of 4 KiB", 4 * KIB),
         Workload(
             "headers-50",
@@ -75,11 +70,12 @@ ALL = {
             wrk_script="headers.lua",
             wrk_arguments=("50",),
         ),
-        Workload("body-256k", "GET, 256 KiB back", path=f"/bytes/{256 * KIB}"),
+        Workload("body-256k", "GET, 256 KiB back", path=f"/bytes/{256 * KIB}", payload_bytes=256 * KIB),
         # Few connections, as what is under way at a block's end costs CPU and counts for nothing.
-        Workload("body-16m", "GET, 16 MiB back", path=f"/bytes/{16 * MIB}", connections=8),
+        Workload("body-16m", "GET, 16 MiB back", path=f"/bytes/{16 * MIB}", payload_bytes=16 * MIB, connections=8),
         _upload("upload-16m", "POST of 16 MiB", 16 * MIB, connections=8),
         Workload("connect", "GET on a new connection each", keep_alive=False, wrk_script="connect.lua"),
+        Workload("slow-upstream", "GET, answered after 10 ms", path="/delay/10", connections=1000),
         Workload(
             "pipelined",
             "GETs, 16 in one send",

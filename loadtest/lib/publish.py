@@ -1,0 +1,145 @@
+"""From results.json to docs/benchmarks: a page of tables, and plots. Everything can be made again from the JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from . import figures, svg, tables, targets
+from .build import REPOSITORY
+from .tables import LATENCIES
+
+Json = dict[str, Any]
+
+RESULTS = "results.json"
+
+HOW_TO_READ = """\
+- **CPU µs/request**: CPU time of all threads of all the proxy's processes, user and kernel, by requests: median and least
+  of its blocks, and the *spread*, which leaves out the outermost tenths at both ends.
+- **ratio**: one proxy by another in neighbouring blocks, then the median and spread of those.
+- **noise**: ringgate is measured twice, first and last in each turn. What it differs from itself by (without the outermost
+  tenths, and 1 % at least) is what cannot be told from nothing: within it no winner is named, nor where blocks disagree.
+- **requests/s** are what a proxy can do only where **CPU**, its share of its own, is nearly full; else they are the load
+  tool's or the upstream's limit. **others**: what others took of that CPU, which disturbs.
+- **switches**, **syscalls**: voluntary context switches and system calls per request, the latter in a block of their own.
+- The **floor** is a bare io_uring relay of bytes that reads no HTTP and shares no upstream connection
+  ([`loadtest/floor`](../../loadtest/floor)): the kernel's part."""
+
+
+def write(results: Json, out: Path) -> list[Path]:
+    """Writes the JSON, the page and the plots."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = {RESULTS: json.dumps(results, indent=1, ensure_ascii=False) + "\n"}
+    files |= _plots(results)
+    files["README.md"] = _page(results, list(files))
+    paths = []
+    for name, text in files.items():
+        paths.append(out / name)
+        paths[-1].write_text(text)
+    return paths
+
+
+def _page(results: Json, files: list[str]) -> str:
+    parts = ["# Benchmarks", _intro(results), "## Machine and programs", _machine(results)]
+    parts += [tables.markdown(_programs(results)), "## How to read this", HOW_TO_READ]
+    parts += ["## Targets", tables.markdown(targets.rows(results))]
+    parts += ["![CPU per request](cpu.svg)"] if "cpu.svg" in files else []
+    parts += ["![Latencies](latency.svg)"] if "latency.svg" in files else []
+    for scenario in results["scenarios"]:
+        parts += _scenario(scenario)
+    if results.get("footprint"):
+        about = "Program, start and memory at rest, with 2 workers; the start is from the fork to the first answer."
+        parts += ["## `footprint`", about, tables.markdown(tables.footprint(results["footprint"]))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _intro(results: Json) -> str:
+    quick = (
+        "\n\n**This is a quick run: it shows that everything works, and its figures are worth little.**"
+        if results["quick"]
+        else ""
+    )
+    return (
+        "What ringgate costs beside other proxies, measured on one machine in one run, in short blocks that alternate. "
+        "Written by\n[`loadtest/compare`](../../loadtest/README.md); repeat it with\n\n"
+        "```sh\nloadtest/setup      # once\nloadtest/compare\n```\n\n"
+        f"The raw figures are in [`{RESULTS}`]({RESULTS}); `loadtest/compare --render "
+        f"docs/benchmarks/{RESULTS}`\nmakes this page of them.{quick}"
+    )
+
+
+def _machine(results: Json) -> str:
+    tools = ", ".join(f"{name} {version}" for name, version in results["tools"].items())
+    counter = results["syscall_counter"]
+    counted = f"System calls were counted by {counter}." if counter else "Nothing here could count system calls."
+    return (
+        f"{results['time'][:10]}; {results['cpu']}, {results['cpus']} CPUs; Linux {results['kernel']}. "
+        f"The proxy alone on CPU {results['gateway_cpu']} with one worker, upstream and load on CPU "
+        f"{results['load_cpu']}, all on loopback; "
+        f"{results['blocks']} blocks each. Load by {tools}. {counted}"
+    )
+
+
+def _programs(results: Json) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("proxy", "version", "configuration")]
+    for name, it in results["proxies"].items():
+        links = ", ".join(f"[`{Path(file).name}`](../../{file})" for file in it["files"])
+        rows.append((name, it["version"], links))
+    rows += [(name, reason, tables.NONE) for name, reason in results["left_out"].items()]
+    return rows
+
+
+def _scenario(scenario: Json) -> list[str]:
+    load = f"{scenario['tool']}, {scenario['connections']} connections"
+    load += f", {scenario['rate']:,} requests/s" if scenario["rate"] else ""
+    about = f"{scenario['about']}. {load}, blocks of {scenario['block_seconds']} s. {scenario['note']}".rstrip()
+    parts = [f"## `{scenario['name']}`", about, tables.markdown(tables.measured(scenario))]
+    parts.append(tables.markdown(tables.compared(scenario)))
+    failures = [f"- not measured: {line}" for line in tables.failures(scenario)]
+    return parts + (["\n".join(failures)] if failures else [])
+
+
+def _plots(results: Json) -> dict[str, str]:
+    """Bars of CPU per request, and lines of latencies where the rate was fixed."""
+    closed = [it for it in results["scenarios"] if it["rate"] is None and _has_blocks(it)]
+    opened = [it for it in results["scenarios"] if it["rate"] is not None and _has_blocks(it)]
+    colours = {kind: index for index, kind in enumerate(results["proxies"])}
+    files = {}
+    if closed:
+        panels = [(it["name"], _bars(it, colours)) for it in closed]
+        files["cpu.svg"] = svg.bars("CPU µs per request; whiskers leave out the outermost tenths", panels)
+    if opened:
+        named = [(f"{it['name']}: {it['rate']:,} requests/s", _lines(it, colours)) for it in opened]
+        files["latency.svg"] = svg.lines("Latency in µs, from when a request was due", LATENCIES, named)
+    return files
+
+
+def _has_blocks(scenario: Json) -> bool:
+    return any(it["blocks"] for it in scenario["contestants"].values())
+
+
+def _bars(scenario: Json, colours: dict[str, int]) -> list[svg.Bar]:
+    bars = []
+    for label, it in scenario["contestants"].items():
+        if it["blocks"]:
+            cpu = figures.spread(figures.values(it["blocks"], "cpu"))
+            bars.append(svg.Bar(label, cpu.median, cpu.low, cpu.high, colours.get(it["kind"], 0)))
+    return bars
+
+
+def _lines(scenario: Json, colours: dict[str, int]) -> list[svg.Line]:
+    again = scenario["noise_pair"][1]
+    lines = []
+    for label, it in scenario["contestants"].items():
+        found = [figures.values(it["blocks"], name) for name in LATENCIES]
+        if all(found) and label != again:
+            lines.append(svg.Line(label, tuple(map(statistics.median, found)), colours.get(it["kind"], 0)))
+    return lines
+
+
+def files_of(templates: tuple[str, ...], kind: str) -> list[str]:
+    """The files in the repository that say how a proxy is set up."""
+    found = [f"loadtest/proxies/{name}" for name in templates]
+    return found or [name for name in (f"loadtest/{kind}/src/main.rs",) if (REPOSITORY / name).exists()]

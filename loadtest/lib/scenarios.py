@@ -1,0 +1,205 @@
+"""What loadtest/compare measures: scenarios, each a set of contestants under the same kind of load.
+
+A contestant is a proxy, set up in some way, under some load. Every scenario has the proxy under test twice, first and
+last in the order: what these two differ by is the noise that no difference to another proxy can be told from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from . import workloads
+from .proxies import Setup, route_path
+from .workloads import Workload
+
+# Those that have a configuration for everything.
+PEERS = ("ringgate", "nginx", "haproxy")
+
+ROUTES = 100_000
+IDLE = 10_000
+
+# Connections of the latency scenarios, and the shares of the reference's capacity that they load.
+LATENCY_CONNECTIONS = 64
+LATENCY_SHARES = (50, 80)
+# Whose capacity that is.
+LATENCY_REFERENCE = "nginx"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A proxy in a scenario."""
+
+    label: str
+    kind: str
+    workload: Workload
+    setup: Setup = Setup()
+    # Idle connections held beside the load.
+    idle: int = 0
+    # The contestant that this one is to be compared to, beside the subject.
+    base: str | None = None
+    # Whether it is the first one once more.
+    is_again: bool = False
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Contestants under the same load."""
+
+    name: str
+    about: str
+    contestants: tuple[Contestant, ...]
+    connections: int
+    # What is compared: keys of lib/figures.METRICS, the first of which decides.
+    metrics: tuple[str, ...] = ("cpu",)
+    tool: str = "wrk"
+    # The share of the reference's capacity, in percent, that an open loop sends.
+    capacity_percent: int | None = None
+    # Whether proxies may use the load's CPU too.
+    shares_cpus: bool = False
+    # Seconds of a block, at least: where what is under way at a block's end would weigh.
+    block_seconds_min: int = 1
+    note: str = ""
+
+    @property
+    def group(self) -> str:
+        """`small-64` is one of `small`."""
+        return GROUPS.get(self.name, self.name)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Whose figures are divided by whose. The noise is not among them."""
+        first = self.contestants[0]
+        labels = {it.label for it in self.contestants}
+        others = [it for it in self.contestants[1:] if not it.is_again]
+        equal = [(first.label, it.label) for it in others if (it.base is None) == (first.base is None)]
+        own = [(it.label, it.base) for it in self.contestants if it.base is not None and it.base in labels]
+        return equal + own
+
+
+GROUPS: dict[str, str] = {}
+
+
+def names() -> list[str]:
+    """Groups and scenarios, as they can be asked for."""
+    scenarios = all_scenarios(PEERS)
+    return list(dict.fromkeys([it.group for it in scenarios] + [it.name for it in scenarios]))
+
+
+def chosen(words: Sequence[str], kinds: Sequence[str]) -> list[Scenario]:
+    """The scenarios of these names or groups; all when there is none."""
+    return [it for it in all_scenarios(kinds) if not words or it.name in words or it.group in words]
+
+
+def all_scenarios(kinds: Sequence[str]) -> list[Scenario]:
+    """Every scenario, with these kinds of proxies as far as they can take part."""
+    load = workloads.ALL
+    scenarios = [_plain(f"small-{c}", load["small"], kinds, c, group="small") for c in (64, 16, 256, 1000)]
+    scenarios += [_plain(name, load[name], kinds) for name in ("post-4k", "headers-50", "body-256k")]
+    scenarios += [_plain(name, load[name], kinds, group="body-16m", block=4) for name in ("body-16m", "upload-16m")]
+    scenarios += [_plain(name, load[name], kinds) for name in ("connect", "slow-upstream", "pipelined")]
+    scenarios += [_latency(percent, kinds) for percent in LATENCY_SHARES]
+    scenarios += [_routes("last", _route(ROUTES - 1), kinds), _routes("miss", _miss(), kinds)]
+    scenarios += [_idle(kinds), _two_cores(kinds), _skew(2, kinds), _skew(17, kinds)]
+    return [it for it in scenarios if it.contestants]
+
+
+def _named(name: str, group: str | None, scenario: Scenario) -> Scenario:
+    if group:
+        GROUPS[name] = group
+    return replace(scenario, name=name)
+
+
+def _plain(
+    name: str, load: Workload, kinds: Sequence[str], connections: int = 0, group: str | None = None, block: int = 1
+) -> Scenario:
+    contestants = _twice([Contestant(kind, kind, load) for kind in kinds])
+    scenario = Scenario(name, load.about, contestants, connections or load.connections, block_seconds_min=block)
+    return _named(name, group, scenario)
+
+
+def _latency(percent: int, kinds: Sequence[str]) -> Scenario:
+    return _named(
+        f"latency-{percent}",
+        "latency",
+        Scenario(
+            "",
+            f"GET, 100 bytes back, sent at {percent} % of {LATENCY_REFERENCE}'s capacity whether or not responses come",
+            _twice([Contestant(kind, kind, workloads.ALL["small"]) for kind in kinds]),
+            LATENCY_CONNECTIONS,
+            metrics=("p99", "p99.9", "p50", "cpu"),
+            tool="oha",
+            capacity_percent=percent,
+            block_seconds_min=3,
+            note="Latencies count from when a request was due, so a stall counts for all that it delays.",
+        ),
+    )
+
+
+def _route(index: int) -> Workload:
+    return Workload("route", "", path=route_path(index))
+
+
+def _miss() -> Workload:
+    return Workload("miss", "", path="/any/none/000000", status=404)
+
+
+def _routes(which: str, load: Workload, kinds: Sequence[str]) -> Scenario:
+    """Each among 100,000 routes and with one: the same request, which is answered alike."""
+    contestants = []
+    for kind in (kind for kind in kinds if kind in PEERS):
+        one = replace(load, path=route_path(0)) if load.status == 200 else load
+        contestants.append(Contestant(kind, kind, load, Setup(routes=ROUTES), base=f"{kind}, 1 route"))
+        contestants.append(Contestant(f"{kind}, 1 route", kind, one, Setup(routes=1)))
+    about = {"last": "GET of the last of 100,000 exact routes", "miss": "GET of none of 100,000 exact routes: 404"}
+    return _named(f"routes-100k-{which}", "routes-100k", Scenario("", about[which], _twice(contestants), 64))
+
+
+def _idle(kinds: Sequence[str]) -> Scenario:
+    contestants = []
+    for kind in (kind for kind in kinds if kind in PEERS):
+        contestants.append(Contestant(kind, kind, workloads.ALL["small"], idle=IDLE, base=f"{kind}, none idle"))
+        contestants.append(Contestant(f"{kind}, none idle", kind, workloads.ALL["small"]))
+    about = f"GET, 100 bytes back, beside {IDLE:,} idle connections that have each had one response"
+    return Scenario("idle-10k", about, _twice(contestants), 64)
+
+
+def _two_cores(kinds: Sequence[str]) -> Scenario:
+    contestants = []
+    for kind in (kind for kind in kinds if kind != "floor"):
+        one = f"{kind}, 1 worker"
+        contestants.append(Contestant(kind, kind, workloads.ALL["small"], Setup(workers=2), base=one))
+        contestants.append(Contestant(one, kind, workloads.ALL["small"], Setup(workers=1)))
+    note = (
+        "Upstream and load use the same two CPUs as the proxies here, so requests/s are those of a machine that does "
+        "everything; CPU per request tells what a second worker costs."
+    )
+    about = "GET, 100 bytes back, over 2 workers and over 1"
+    return Scenario("two-cores", about, _twice(contestants), 64, metrics=("cpu", "rate"), shares_cpus=True, note=note)
+
+
+def _skew(connections: int, kinds: Sequence[str]) -> Scenario:
+    contestants = [
+        Contestant(kind, kind, workloads.ALL["small"], Setup(workers=2)) for kind in kinds if kind != "floor"
+    ]
+    note = "As `two-cores`. `busiest` is what one thread had of the proxy's CPU time: 50 % is even, 100 % all on one."
+    return _named(
+        f"skew-{connections}",
+        "skew",
+        Scenario(
+            "",
+            f"GET, 100 bytes back, on {connections} connections over 2 workers",
+            _twice(contestants),
+            connections,
+            metrics=("cpu", "busiest"),
+            shares_cpus=True,
+            note=note,
+        ),
+    )
+
+
+def _twice(contestants: list[Contestant]) -> tuple[Contestant, ...]:
+    """Puts the subject at the end again."""
+    if not contestants:
+        return ()
+    again = replace(contestants[0], label=f"{contestants[0].kind} again", base=None, is_again=True)
+    return (*contestants, again)

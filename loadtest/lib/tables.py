@@ -1,0 +1,118 @@
+"""The rows of a report, from results.json, and how they are written: aligned for a terminal, or as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from . import figures
+from .figures import METRICS, Comparison, Spread
+
+Json = dict[str, Any]
+Row = tuple[str, ...]
+
+LATENCIES = ("p50", "p90", "p99", "p99.9", "max")
+MIB = 1024 * 1024
+NONE = "–"
+
+
+def measured(scenario: Json) -> list[Row]:
+    """What each contestant was measured at: medians over its blocks, but for the columns that say otherwise."""
+    has_rate = scenario["rate"] is not None
+    has_payload = any(it.get("payload_bytes") for it in scenario["contestants"].values())
+    has_idle = any(it.get("idle_connections") for it in scenario["contestants"].values())
+    headings = ["", "CPU µs/request", "least", "spread"]
+    headings += list(LATENCIES) if has_rate else []
+    headings += ["MiB/CPU-s"] if has_payload else []
+    headings += ["requests/s", "CPU", "busiest" if scenario["shares_cpus"] else "others", "switches", "syscalls"]
+    headings += ["RSS MiB"] + (["bytes/idle"] if has_idle else [])
+    rows = [tuple(headings)]
+    for label, it in scenario["contestants"].items():
+        if it["blocks"]:
+            rows.append(_measured_row(label, it, scenario, has_rate, has_payload, has_idle))
+    return rows
+
+
+def _measured_row(label: str, it: Json, scenario: Json, has_rate: bool, has_payload: bool, has_idle: bool) -> Row:
+    blocks = it["blocks"]
+    cpu = figures.spread(figures.values(blocks, "cpu"))
+    row = [label, f"{cpu.median:,.2f}", f"{cpu.least:,.2f}", _range(cpu, ",.2f")]
+    row += [_latency(blocks, name) for name in LATENCIES] if has_rate else []
+    row += [f"{it['payload_bytes'] / MIB / (cpu.median / 1e6):,.0f}"] if has_payload else []
+    row += [f"{statistics.median(map(figures.rate, blocks)):,.0f}", f"{_median(blocks, 'proxy_share'):.0%}"]
+    row += [f"{_median(blocks, 'busiest_thread_share' if scenario['shares_cpus'] else 'others_share'):.0%}"]
+    row += [f"{_median(blocks, 'switches_per_request'):.3f}"]
+    row += [f"{it['syscalls']['per_request']:.2f}" if it["syscalls"] else NONE]
+    row += [f"{blocks[-1]['memory']['rss_kib'] / 1024:.1f}"]
+    idle = it["pss_bytes_per_idle_connection"]
+    return tuple(row + ([NONE if idle is None else f"{idle:,.0f}"] if has_idle else []))
+
+
+def compared(scenario: Json) -> list[Row]:
+    """Each pair's ratio, metric by metric."""
+    rows: list[Row] = [("ratio", "of", "median", "spread", "from – to", "less" if _is_all_less(scenario) else "better")]
+    for metric in scenario["metrics"]:
+        for of, by in scenario["pairs"]:
+            if found := figures.compare(scenario, of, by, metric):
+                rows.append(_compared_row(found))
+    return rows
+
+
+def _is_all_less(scenario: Json) -> bool:
+    return not any(METRICS[metric].more_is_better for metric in scenario["metrics"])
+
+
+def _compared_row(it: Comparison) -> Row:
+    ratio = it.ratio
+    ends = f"{ratio.least:.3f} – {ratio.most:.3f}"
+    return (f"{it.of} / {it.by}", METRICS[it.metric].name, f"{ratio.median:.3f}", _range(ratio, ".3f"), ends, it.verdict)
+
+
+def footprint(all_of: Json) -> list[Row]:
+    """Start, size and memory."""
+    rows: list[Row] = [("", "start to first answer, ms", "least", "program, MB", "RSS MiB", "PSS MiB")]
+    for name, it in all_of.items():
+        size = f"{it['binary_bytes'] / 1e6:.1f}"
+        if "failure" in it:
+            rows.append((name, NONE, NONE, size, NONE, NONE))
+            continue
+        start = figures.spread(it["start_ms"])
+        memory = [f"{it[key] / 1024:.1f}" for key in ("rss_kib", "pss_kib")]
+        rows.append((name, f"{start.median:.1f}", f"{start.least:.1f}", size, *memory))
+    return rows
+
+
+def failures(scenario: Json) -> list[str]:
+    """Contestants that could not be measured, and why."""
+    return [
+        f"{label}: {it['failure'].splitlines()[0]}" for label, it in scenario["contestants"].items() if it.get("failure")
+    ]
+
+
+def text(rows: Sequence[Row]) -> str:
+    """Columns as wide as they must be; the first is left-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+        for row in rows
+    )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table whose first column is left-aligned."""
+    rule = ("---", *("---:" for _ in rows[0][1:]))
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+
+
+def _median(blocks: Sequence[Json], key: str) -> float:
+    return float(statistics.median(block[key] for block in blocks))
+
+
+def _latency(blocks: Sequence[Json], name: str) -> str:
+    found = figures.values(blocks, name)
+    return f"{(max if name == 'max' else statistics.median)(found):,.0f}" if found else NONE
+
+
+def _range(it: Spread, form: str) -> str:
+    return f"{it.low:{form}} – {it.high:{form}}"

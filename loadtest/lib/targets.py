@@ -1,0 +1,133 @@
+"""What ringgate is to reach, and whether results.json says that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from . import figures
+from .tables import NONE, Row
+
+Json = dict[str, Any]
+
+SUBJECT = "ringgate"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One line of the table of targets."""
+
+    what: str
+    limit: float
+    # The figure and its relative noise, if it was measured.
+    measured: Callable[[Json], tuple[float, float] | None]
+    unit: str = ""
+    # At least, rather than at most.
+    is_floor: bool = False
+
+    def row(self, results: Json) -> Row:
+        """What, target, measured, verdict."""
+        sign = "≥" if self.is_floor else "≤"
+        found = self.measured(results)
+        wanted = f"{sign} {self.limit:g}{self.unit}"
+        if found is None:
+            return (self.what, wanted, NONE, "not measured")
+        value, noise = found
+        figure = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+        return (self.what, wanted, f"{figure}{self.unit}", self._verdict(value, noise))
+
+    def _verdict(self, value: float, noise: float) -> str:
+        excess = self.limit / value if self.is_floor else value / self.limit
+        if excess <= 1:
+            return "met"
+        return f"missed by less than the noise (±{noise:.1%})" if excess <= 1 + noise else "missed"
+
+
+def rows(results: Json) -> list[Row]:
+    """The whole table."""
+    return [("", "target", "measured", ""), *(target.row(results) for target in _targets())]
+
+
+def _targets() -> Iterable[Target]:
+    for peer, limit in (("nginx", 0.75), ("haproxy", 0.65), ("pingora", 0.27), ("envoy", 0.14), ("floor", 1.15)):
+        yield _ratio(f"`small` c=64, CPU per request, × {peer}", limit, "small-64", peer)
+    yield Target("user-space instructions per request", 6000, _instructions)
+    yield Target("`io_uring_enter` per request, c=64", 0.3, _enters)
+    for name in ("headers-50", "post-4k", "connect", "slow-upstream"):
+        for peer in ("nginx", "haproxy"):
+            yield _ratio(f"`{name}`, CPU per request, × {peer}", 0.85, name, peer)
+    for name, limits in (("body-256k", (2.0, 1.2)), ("body-16m", (1.4, 1.15)), ("upload-16m", (1.4, 1.15))):
+        for peer, limit in zip(("nginx", "haproxy"), limits):
+            yield _ratio(f"`{name}`, bytes per CPU-second, × {peer}", limit, name, peer, is_inverse=True)
+        yield Target(f"`{name}`, memory beyond that at rest", 16, _growth(name), " MiB")
+    for name in ("last", "miss"):
+        yield _ratio(f"`routes-100k-{name}`, × one route", 1.05, f"routes-100k-{name}", f"{SUBJECT}, 1 route")
+    yield _ratio("`idle-10k`, CPU per busy request, × none idle", 1.05, "idle-10k", f"{SUBJECT}, none idle")
+    yield Target("`idle-10k`, memory per idle connection", 1024, _per_idle, " B")
+    for percent in (50, 80):
+        for metric in ("p99", "p99.9"):
+            for peer in ("nginx", "haproxy"):
+                yield _ratio(f"{metric} at {percent} %, × {peer}", 1.0, f"latency-{percent}", peer, metric)
+    yield Target("start to first answer", 50, _footprint(lambda it: figures.spread(it["start_ms"]).median), " ms")
+    yield Target("program", 15, _footprint(lambda it: it["binary_bytes"] / 1e6), " MB")
+    yield Target("resident memory at rest, 2 workers", 12, _footprint(lambda it: it["rss_kib"] * 1024 / 1e6), " MB")
+
+
+def _ratio(
+    what: str, limit: float, scenario: str, by: str, metric: str = "cpu", is_inverse: bool = False
+) -> Target:
+    def measured(results: Json) -> tuple[float, float] | None:
+        found = _scenario(results, scenario)
+        compared = figures.compare(found, SUBJECT, by, metric) if found else None
+        if not compared:
+            return None
+        median = compared.ratio.median
+        return (1 / median if is_inverse else median, compared.noise or 0.0)
+
+    return Target(what, limit, measured, " ×", is_floor=is_inverse)
+
+
+def _scenario(results: Json, name: str) -> Json | None:
+    return next((it for it in results["scenarios"] if it["name"] == name), None)
+
+
+def _subject(results: Json, scenario: str) -> Json | None:
+    found = _scenario(results, scenario)
+    subject: Json | None = found["contestants"].get(SUBJECT) if found else None
+    return subject if subject and subject["blocks"] else None
+
+
+def _enters(results: Json) -> tuple[float, float] | None:
+    subject = _subject(results, "small-64")
+    return (subject["syscalls"]["io_uring_enter_per_request"], 0.0) if subject and subject["syscalls"] else None
+
+
+def _growth(scenario: str) -> Callable[[Json], tuple[float, float] | None]:
+    def measured(results: Json) -> tuple[float, float] | None:
+        subject = _subject(results, scenario)
+        if not subject:
+            return None
+        most = max(block["memory"]["rss_kib"] for block in subject["blocks"])
+        return ((most - subject["memory_at_rest"]["rss_kib"]) / 1024, 0.0)
+
+    return measured
+
+
+def _per_idle(results: Json) -> tuple[float, float] | None:
+    subject = _subject(results, "idle-10k")
+    value = subject["pss_bytes_per_idle_connection"] if subject else None
+    return None if value is None else (value, 0.0)
+
+
+def _footprint(figure: Callable[[Json], float]) -> Callable[[Json], tuple[float, float] | None]:
+    def measured(results: Json) -> tuple[float, float] | None:
+        it = results.get("footprint", {}).get(SUBJECT)
+        return (figure(it), 0.0) if it and "failure" not in it else None
+
+    return measured
+
+
+def _instructions(results: Json) -> tuple[float, float] | None:
+    value = results.get("gate", {}).get("instructions_per_request")
+    return None if value is None else (value, 0.0)
