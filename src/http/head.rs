@@ -143,7 +143,23 @@ pub(super) fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), LineError> {
 }
 
 /// `tchar` of RFC 9110 §5.6.2.
+#[inline]
 pub(super) const fn is_token_byte(byte: u8) -> bool {
+    TOKEN_BYTES[byte as usize]
+}
+
+/// One look instead of a row of comparisons: every name that is not known is looked at byte by byte.
+static TOKEN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_tchar(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+const fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
