@@ -416,3 +416,13 @@ fn no_route_by_host_or_method_is_a_404() {
         assert_eq!(client.response().status, status);
     }
 }
+
+#[test]
+fn a_text_that_cannot_be_filled_in_is_a_400() {
+    let gateway =
+        Gateway::start(&config("[[route]]\nname = \"moved\"\nredirect = { to = \"https://{host}/x\" }"));
+    let mut client = gateway.connect();
+    client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let response = client.response();
+    is_problem(&gateway, &response, 400, "rewrite-invalid", "http_request_error");
+}

@@ -249,6 +249,9 @@ fn explain_refuses_what_the_gateway_would() {
         (vec!["GET", "/a b"], "the gateway would refuse this request"),
         (vec!["GET", "/a\r\nHost: b\r\n\r\nGET /"], ""),
         (vec!["GET", "/%00"], "the gateway would refuse this path"),
+        (vec!["TRACE", "/"], "This method is not allowed here"),
+        (vec!["CONNECT", "a:80"], "This method is not allowed here"),
+        (vec!["GET", "https://a/"], "does not serve that scheme"),
         (vec!["GET", "/", "--listener", "private"], "there is no listener `private`"),
         (vec!["GET", "/", "-H", "a b: c"], "the gateway would refuse this request"),
     ] {

@@ -97,14 +97,15 @@ back-references do not exist, so that matching takes linear time.
 Of several routes that match, the first of these that differs decides:
 
 1. the host: an exact one, then wildcards, the longest first, then none;
-2. the path: an exact one, then the longest literal prefix, then a regex, by its place in the file, then none;
+2. the path: an exact one, then the longest literal prefix, then a regex, by its place in the file, then none. At equal
+   literal prefixes segments are compared from the left: a literal, a typed capture, an untyped one, `{*rest}`, `*`;
 3. a route with `method` before one without;
 4. more `header` conditions;
 5. more `query` conditions;
 6. the order in the file.
 
 A route whose host and path match but whose other conditions do not is passed over, and the next one is tried.
-`ringgate check` warns of routes that can never be reached.
+`ringgate check` refuses routes that can never be reached, as far as it can tell: routes of one host and one path.
 
 ### Variables
 
@@ -113,14 +114,19 @@ A route whose host and path match but whose other conditions do not is passed ov
 | variable | stands for |
 |---|---|
 | `{client.ip}` | the client's address; behind `trusted_proxies`, the one they report |
-| `{host}` | the request's host, without its port |
+| `{client.port}` | the port at the other end of the connection |
+| `{host}` | the request's host, with its port if it names one |
 | `{method}` | its method |
 | `{scheme}` | `http` or `https` |
 | `{path}` | its canonical path |
-| `{path.NAME}` | the capture `NAME` of the route's pattern |
+| `{path.NAME}`, `{NAME}` | the capture `NAME` of the route's pattern |
+| `{query}` | the whole query, without its `?` |
 | `{query.NAME}` | the query parameter `NAME` |
 | `{header.NAME}` | the request's field `NAME` |
 | `{request.id}` | the request's id, as in `X-Request-Id` and the access log |
+| `{route}` | the route's name |
+
+A brace that is not a variable's is written twice: `{{"ok": true}}` is the text `{"ok": true}`.
 
 A variable that does not exist, or a capture that the route's pattern does not have, is an error when the file is read. A
 query parameter or field that a request does not have stands for nothing.

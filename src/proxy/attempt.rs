@@ -424,7 +424,7 @@ fn write_request<'a>(
     let rewritten = is_rewritten.then_some(text.as_slice());
     lines.clear();
     heads::forwarding_lines(facts, &x.generation.table.forwarding, &route.request_headers, lines);
-    route.request_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
+    route.request_headers.append(&variables, lines).map_err(|_| Error::Rewrite)?;
     let text_len = rewritten.map_or(0, <[u8]>::len);
     let mut out = heads::buffer_for(facts.bytes.len() + payload.len() + text_len + lines.len())?;
     let endpoint = target.cluster.endpoints[target.at].text.as_bytes();

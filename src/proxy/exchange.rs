@@ -180,14 +180,7 @@ async fn serve_request(
         Canonical::AsIs if as_sent.is_empty() => b"/",
         Canonical::AsIs => as_sent,
     };
-    if facts.is_misdirected() {
-        return Err(Error::Misdirected);
-    }
-    match head.method {
-        Method::Trace if !x.listener.allow_trace => return Err(Error::MethodNotAllowed),
-        Method::Connect if !x.listener.allow_connect => return Err(Error::MethodNotAllowed),
-        _ => {}
-    }
+    admit(&facts, x.listener)?;
 
     let found = x.listener.router.find(&facts, captures).ok_or(Error::NoRoute)?;
     let route_id = x.listener.route_ids[found as usize] as usize;
@@ -210,6 +203,19 @@ async fn serve_request(
     };
     request.is_complete = asked.is_whole;
     next
+}
+
+/// Refuses what no route may have: another scheme, and the methods that are refused by default.
+#[inline]
+pub(super) fn admit(facts: &Facts<'_>, listener: &Listener) -> Result<(), Error> {
+    if facts.is_misdirected() {
+        return Err(Error::Misdirected);
+    }
+    match facts.head.method {
+        Method::Trace if !listener.allow_trace => Err(Error::MethodNotAllowed),
+        Method::Connect if !listener.allow_connect => Err(Error::MethodNotAllowed),
+        _ => Ok(()),
+    }
 }
 
 /// The one form of the target's path, in `out` if it is not the one sent.
@@ -533,7 +539,7 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
         Action::Redirect { status, to } => {
             lines.clear();
             text.clear();
-            to.render(&variables, text).map_err(|_| Error::HeadOverflow)?;
+            to.render(&variables, text).map_err(|_| Error::Rewrite)?;
             if !route.response_headers.removes(b"location") {
                 lines.extend_from_slice(b"Location: ");
                 lines.extend_from_slice(text);
@@ -545,12 +551,12 @@ async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Err
         Action::Respond { status, body, content_type } => {
             lines.clear();
             text.clear();
-            body.render(&variables, text).map_err(|_| Error::HeadOverflow)?;
+            body.render(&variables, text).map_err(|_| Error::Rewrite)?;
             (*status, Some(content_type.as_bytes()))
         }
         Action::Cluster(_) | Action::Split(_) => return Err(Error::NoEndpoint),
     };
-    route.response_headers.append(&variables, lines).map_err(|_| Error::HeadOverflow)?;
+    route.response_headers.append(&variables, lines).map_err(|_| Error::Rewrite)?;
     let keep_alive = x.keep_alive && body.is_done();
     let mut out = heads::buffer_for(text.len() + lines.len())?;
     let mut unsent = heads::own(

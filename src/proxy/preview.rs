@@ -2,7 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::{attempt::upstream_target, error::Error, exchange::canonical_path, facts::Facts};
+use super::{
+    attempt::upstream_target,
+    error::Error,
+    exchange::{admit, canonical_path},
+    facts::Facts,
+};
 use crate::{
     http::{
         path::{Canonical, PathError},
@@ -38,6 +43,11 @@ pub fn preview<'p>(
 }
 
 impl<'p> Preview<'p> {
+    /// Whether the listener takes such a request at all.
+    pub fn admit(&self, listener: &Listener) -> Result<(), Error> {
+        admit(&self.facts, listener)
+    }
+
     /// The host it is for.
     pub fn host(&self) -> &'p [u8] {
         self.facts.host()

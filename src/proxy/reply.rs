@@ -73,7 +73,7 @@ reasons! {
     NoBuffer = "no-buffer", Some("proxy_internal_error"), "The gateway is short of memory; try again later.";
     NoSocket = "no-socket", Some("proxy_internal_error"), "The gateway is short of sockets; try again later.";
     Overloaded = "overloaded", Some("connection_limit_reached"), "The gateway has as many connections as it may; try again later.";
-    RewriteInvalid = "rewrite-invalid", Some("http_request_error"), "The request cannot be rewritten as configured.";
+    RewriteInvalid = "rewrite-invalid", Some("http_request_error"), "The request's values do not fit where the configuration puts them.";
     NoEndpoint = "no-endpoint", Some("destination_unavailable"), "No endpoint can serve the request now.";
     QueueFull = "queue-full", Some("connection_limit_reached"), "Too many requests wait for the upstream; try again later.";
     QueueTimeout = "queue-timeout", Some("connection_limit_reached"), "No connection to the upstream became free in time.";

@@ -41,6 +41,9 @@ pub enum ExplainError {
     /// The request's head is not complete, as a line break in one of its parts makes it.
     #[error("this is not one request")]
     NotOne,
+    /// No route of this listener may have it.
+    #[error("the gateway would refuse this request: {0}")]
+    NotAdmitted(crate::proxy::Error),
     /// The path has no one meaning.
     #[error("the gateway would refuse this path: {0}")]
     Path(crate::http::path::PathError),
@@ -67,6 +70,7 @@ pub fn explain(table: &Table, question: &Question, out: &mut String) -> Result<b
     let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let mut path = Vec::new();
     let seen = preview(&head, wire.as_bytes(), listener, peer, &mut path).map_err(ExplainError::Path)?;
+    seen.admit(listener).map_err(ExplainError::NotAdmitted)?;
     Ok(tell(table, listener, &seen, out))
 }
 
