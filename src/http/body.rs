@@ -92,12 +92,6 @@ impl BodyReader {
         self.payload
     }
 
-    /// Whether the sender's close is its only end.
-    #[inline]
-    pub fn is_until_close(&self) -> bool {
-        matches!(self.framing, Framing::UntilClose)
-    }
-
     /// The most bytes that can still belong to this body, if that is known.
     #[inline]
     pub fn bytes_left(&self) -> Option<u64> {

@@ -3,9 +3,7 @@
 #![expect(unsafe_code, reason = "shutdown(2) and its like on a descriptor that monoio owns")]
 
 use std::{
-    future::poll_fn,
     io,
-    net::SocketAddr,
     os::fd::{AsRawFd, RawFd},
     task::{Context, Poll, ready},
 };
@@ -53,13 +51,6 @@ impl Stream {
             tx: Tx { slot: send, origin, fd, sent: 0, begins_when_polled: is_epoll() },
             fd,
         }
-    }
-
-    /// The address of this end, which costs a system call.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        // SAFETY: the descriptor is open for as long as `self`, and is only borrowed.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.fd) };
-        socket2::SockRef::from(&fd).local_addr().ok()?.as_socket()
     }
 }
 
@@ -161,12 +152,6 @@ impl Tx {
             }
             self.arm(buf);
         }
-    }
-
-    /// Sends all of the buffer's bytes.
-    pub async fn send(&mut self, buf: Buf) -> (io::Result<()>, Buf) {
-        self.arm(buf);
-        poll_fn(|cx| self.poll_sent(cx)).await
     }
 
     /// Resets the connection: what is under way ends, and the peer learns that what it got is not all (RFC 9112 §9.6:

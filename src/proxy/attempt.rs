@@ -14,11 +14,11 @@ use super::{
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
     record::Record,
-    relay::{Failed, Relay, Relayed, Unsent, Wait, append_payload, copy_of, sent, settled, trailer_section},
+    relay::{Failed, Relay, Relayed, Unsent, Wait, append_payload, copy_of, end_sent, sent, settled},
     tunnel::{Carried, TunnelEnd, tunnel},
 };
 use crate::{
-    buf::{Buf, SMALL_BYTES},
+    buf::Buf,
     clock::{Deadline, Timer},
     http::{
         body::{BodyReader, SendAs},
@@ -345,15 +345,11 @@ impl Responding<'_> {
         Ok(())
     }
 
-    async fn send_trailers(&mut self, body: &BodyReader, mut spare: Buf) -> Result<Buf, Error> {
-        let section = trailer_section(body);
-        for piece in section.chunks(SMALL_BYTES) {
-            spare.reset(0, 0);
-            if !spare.push(piece) {
-                return Err(Error::HeadOverflow);
-            }
-            spare = self.send(spare).await?;
-        }
+    async fn send_trailers(&mut self, body: &BodyReader, spare: Buf) -> Result<Buf, Error> {
+        let stall_ms = self.listener.timeouts.write_stall_ms;
+        let end = end_sent(self.client, body, spare, self.deadline, Timer::Response, stall_ms);
+        let (spare, count) = end.await.map_err(Error::of_client)?;
+        self.record.sent += count;
         Ok(spare)
     }
 

@@ -11,9 +11,7 @@ use std::{
 
 use super::{
     error::Error,
-    relay::{
-        Failed, Relay, Relayed, Unsent, Unwatched, Wait, append_payload, poll_received, sent, trailer_section,
-    },
+    relay::{Failed, Relay, Relayed, Unsent, Unwatched, Wait, append_payload, end_sent, poll_received, sent},
 };
 use crate::{
     buf::{Buf, Size},
@@ -99,14 +97,10 @@ impl Outgoing<'_> {
             spare = self.send(spare).await?;
         }
         if unsent.end {
-            let mut end = trailer_section(self.body);
-            while !end.is_empty() {
-                spare.reset(0, 0);
-                let piece = end.len().min(spare.spare_len());
-                let _ = spare.push(&end[..piece]);
-                end.drain(..piece);
-                spare = self.send(spare).await?;
-            }
+            let end = end_sent(self.upstream, self.body, spare, self.deadline, Timer::Request, self.send_ms);
+            let (buf, count) = end.await.map_err(Failed::Send)?;
+            self.progress.sent.set(self.progress.sent.get() + count);
+            spare = buf;
         }
         if self.body.is_done() {
             return Ok(spare);

@@ -252,17 +252,9 @@ impl Relay<'_> {
             buf = sent(self.tx, buf, self.deadline, self.timer, self.send_ms).await?;
         }
         if !fits {
-            // Trailers are rare and bounded; they go out by themselves, in pieces if need be.
-            let mut end = trailer_section(body);
-            while !end.is_empty() {
-                buf.reset(0, 0);
-                let piece = end.len().min(buf.spare_len());
-                let pushed = buf.push(&end[..piece]);
-                debug_assert!(pushed);
-                end.drain(..piece);
-                self.sent.set(self.sent.get() + piece as u64);
-                buf = sent(self.tx, buf, self.deadline, self.timer, self.send_ms).await?;
-            }
+            let end = end_sent(self.tx, body, buf, self.deadline, self.timer, self.send_ms).await?;
+            self.sent.set(self.sent.get() + end.1);
+            buf = end.0;
         }
         Ok(buf)
     }
@@ -303,9 +295,24 @@ pub(super) fn frame(buf: &mut Buf, send_as: SendAs, body: &BodyReader) -> bool {
     body.trailers().is_empty() && buf.push(LAST_CHUNK)
 }
 
-/// The last chunk with trailers.
-pub(super) fn trailer_section(body: &BodyReader) -> Vec<u8> {
-    [b"0\r\n", body.trailers(), b"\r\n"].concat()
+/// Sends the last chunk with its trailers, which are rare and bounded, in pieces if need be. Gives the buffer back, and
+/// how many bytes it were.
+pub(super) async fn end_sent(
+    tx: &mut Tx,
+    body: &BodyReader,
+    mut buf: Buf,
+    deadline: &Deadline,
+    timer: Timer,
+    stall_ms: u64,
+) -> Result<(Buf, u64), Wait> {
+    let section = [b"0\r\n", body.trailers(), b"\r\n"].concat();
+    for piece in section.chunks(SMALL_BYTES) {
+        buf.reset(0, 0);
+        let fits = buf.push(piece);
+        debug_assert!(fits, "no piece is larger than the smallest buffer");
+        buf = sent(tx, buf, deadline, timer, stall_ms).await?;
+    }
+    Ok((buf, section.len() as u64))
 }
 
 /// The same bytes with room to receive more. The parser refuses a head before it outgrows a large buffer.
