@@ -232,7 +232,6 @@ impl Record {
             phases: self.phases(now_us),
             reused: self.was_idle,
             end: self.end.map_or("ok", Reason::kind),
-            error: None,
         };
         batcher.line(|line| match format {
             LogFormat::Json => record.write_json(dates, line),

@@ -15,7 +15,7 @@ pub const PATH_BYTES_MAX: usize = 2048;
 pub const FIELD_BYTES_MAX: usize = 1024;
 /// Bytes of a logged host: a name of 255 bytes and a port.
 pub const HOST_BYTES_MAX: usize = 261;
-/// Bytes of a logged request id, route, cluster or endpoint name, end reason or error code.
+/// Bytes of a logged request id, route, cluster or endpoint name, end reason.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Bytes of a logged method.
 pub const METHOD_BYTES_MAX: usize = 32;
@@ -95,8 +95,6 @@ pub struct AccessRecord<'a> {
     pub reused: bool,
     /// How the exchange ended: `complete`, `client-gone`, … A code of the gateway's own.
     pub end: &'static str,
-    /// What went wrong: the code of an error in the reply table.
-    pub error: Option<&'static str>,
 }
 
 impl AccessRecord<'_> {
@@ -145,9 +143,6 @@ impl AccessRecord<'_> {
             out.text(b",\"reused\":false");
         }
         string(&mut out, b",\"end\":\"", self.end.as_bytes(), NAME_BYTES_MAX);
-        if let Some(error) = self.error {
-            string(&mut out, b",\"error\":\"", error.as_bytes(), NAME_BYTES_MAX);
-        }
         out.text(b"}");
         let end = out.end();
         line.resume(end);
@@ -232,7 +227,6 @@ mod tests {
             phases: Phases { total: 1520, gateway: 3, connect: 0, first_byte: 1490, body: 27 },
             reused: true,
             end: "complete",
-            error: None,
         }
     }
 
@@ -307,7 +301,7 @@ mod tests {
                 body: u64::MAX,
             },
             reused: false,
-            error: Some("connect-failed"),
+            end: "connect-failed",
             ..record()
         };
         let line = json_line(&worst);
@@ -371,7 +365,7 @@ mod tests {
                 referer: referer.as_deref(),
                 phases: Phases { total, ..Phases::default() },
                 reused,
-                error: failed.then_some("connect-failed"),
+                end: if failed { "connect-failed" } else { "ok" },
                 ..record()
             };
             let line = json_line(&record);
@@ -394,7 +388,7 @@ mod tests {
             prop_assert_eq!(&read["sent_bytes"], &json!(sent));
             prop_assert_eq!(&read["total_us"], &json!(total));
             prop_assert_eq!(&read["reused"], &json!(reused));
-            prop_assert_eq!(&read["error"], &if failed { json!("connect-failed") } else { Value::Null });
+            prop_assert_eq!(&read["end"], &json!(if failed { "connect-failed" } else { "ok" }));
         }
 
         #[test]
