@@ -40,19 +40,32 @@ class Target:
     def _verdict(self, value: float, noise: float) -> str:
         excess = self.limit / value if self.is_floor else value / self.limit
         if excess <= 1:
-            return "met"
+            return "met" if excess * (1 + noise) <= 1 else f"met, by less than the noise (±{noise:.1%})"
         return f"missed by less than the noise (±{noise:.1%})" if excess <= 1 + noise else "missed"
+
+
+def summary(results: Json) -> str:
+    """One sentence over the table."""
+    verdicts = [row[-1] for row in rows(results)[1:]]
+    met = sum(verdict.startswith("met") for verdict in verdicts)
+    missed = sum(verdict.startswith("missed") for verdict in verdicts)
+    unknown = len(verdicts) - met - missed
+    return (
+        f"{met} of {len(verdicts)} are met, {missed} missed"
+        + (f", {unknown} not measured" if unknown else "")
+        + ". Ratios are medians of the ratios block by block."
+    )
 
 
 def rows(results: Json) -> list[Row]:
     """The whole table."""
-    return [("", "target", "measured", ""), *(target.row(results) for target in _targets())]
+    return [("", "target", "measured", ""), *(target.row(results) for target in _targets(results))]
 
 
-def _targets() -> Iterable[Target]:
+def _targets(results: Json) -> Iterable[Target]:
     for peer, limit in (("nginx", 0.75), ("haproxy", 0.65), ("pingora", 0.27), ("envoy", 0.14), ("floor", 1.15)):
         yield _ratio(f"`small` c=64, CPU per request, × {peer}", limit, "small-64", peer)
-    yield Target("user-space instructions per request", 6000, _instructions)
+    yield Target("user-space instructions per request, of `loadtest/gate`", 6000, _instructions)
     yield Target("`io_uring_enter` per request, c=64", 0.3, _enters)
     for name in ("headers-50", "post-4k", "connect", "slow-upstream"):
         for peer in ("nginx", "haproxy"):
@@ -68,10 +81,18 @@ def _targets() -> Iterable[Target]:
     for percent in (50, 80):
         for metric in ("p99", "p99.9"):
             for peer in ("nginx", "haproxy"):
-                yield _ratio(f"{metric} at {percent} %, × {peer}", 1.0, f"latency-{percent}", peer, metric)
+                what = f"{metric} at {percent} % of nginx's capacity{_capped(results, percent)}, × {peer}"
+                yield _ratio(what, 1.0, f"latency-{percent}", peer, metric)
     yield Target("start to first answer", 50, _footprint(lambda it: figures.spread(it["start_ms"]).median), " ms")
     yield Target("program", 15, _footprint(lambda it: it["binary_bytes"] / 1e6), " MB")
     yield Target("resident memory at rest, 2 workers", 12, _footprint(lambda it: it["rss_kib"] * 1024 / 1e6), " MB")
+
+
+def _capped(results: Json, percent: int) -> str:
+    """Which rate it was, when the tool could not send as much as was wanted."""
+    capacity = (_scenario(results, f"latency-{percent}") or {}).get("capacity")
+    share = round(capacity["per_second"] / capacity["capacity"] * 100) if capacity else percent
+    return f" (measured at {share} %)" if share < percent else ""
 
 
 def _ratio(

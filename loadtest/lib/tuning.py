@@ -1,0 +1,227 @@
+"""What loadtest/tune measures: one proxy in several configurations, which differ by one option, under the load that this
+option is for. The first of each is the one in loadtest/proxies, and what it differs from itself by is the noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from . import workloads
+from .proxies import Setup
+from .scenarios import Contestant, Scenario
+
+Edits = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of one proxy."""
+
+    name: str
+    kind: str
+    workload: str
+    # What the configuration in loadtest/proxies has.
+    base: str
+    # Other values, and the edits of the configuration that set them.
+    variants: tuple[tuple[str, Edits], ...]
+    connections: int = 0
+    metrics: tuple[str, ...] = ("cpu", "p99")
+    note: str = ""
+
+    def scenario(self) -> Scenario:
+        """Its configurations as contestants."""
+        load = workloads.ALL[self.workload]
+        first = Contestant(self.base, self.kind, load)
+        others = [
+            Contestant(label, self.kind, load, Setup(edits=edits), base=self.base) for label, edits in self.variants
+        ]
+        again = replace(first, label=f"{self.base} again", is_again=True)
+        return Scenario(
+            f"{self.kind}-{self.name}".replace(" ", "-"),
+            f"{self.kind}, `{self.name}`, {self.workload}: {load.about}",
+            (first, *others, again),
+            self.connections or load.connections,
+            metrics=self.metrics,
+            note=self.note,
+        )
+
+
+def _runtime(key: str, *values: int | str) -> tuple[tuple[str, Edits], ...]:
+    return tuple((f"{key} = {value}", (("[runtime]\n", f"[runtime]\n{key} = {value}\n"),)) for value in values)
+
+
+def _after(line: str, *added: str) -> tuple[tuple[str, Edits], ...]:
+    """A variant for each line that is added behind this one."""
+    return tuple((_label(text), ((line, f"{line}\n{text}"),)) for text in added)
+
+
+def _instead(line: str, *others: str) -> tuple[tuple[str, Edits], ...]:
+    """A variant for each line that takes this one's place."""
+    return tuple((_label(text), ((line, text),)) for text in others)
+
+
+def _label(text: str) -> str:
+    return ", ".join(line.strip(" ;") for line in text.splitlines())
+
+
+_LOG = 'format = "off"'
+_FORWARDED = "forwarded = false"
+_LISTEN = 'address = "@listen@"'
+_NULL = '\npath = "/dev/null"'
+
+_RINGGATE = (
+    Option("driver", "ringgate", "small", "io_uring", _runtime("driver", '"epoll"')),
+    Option(
+        "ring_entries",
+        "ringgate",
+        "small",
+        "ring_entries = 4096, the default",
+        _runtime("ring_entries", 256, 1024, 32768),
+        connections=1000,
+    ),
+    Option(
+        "max_connections",
+        "ringgate",
+        "small",
+        "max_connections = 20000, the default",
+        _runtime("max_connections", 1000, 100_000),
+    ),
+    Option(
+        "buffers",
+        "ringgate",
+        "body-256k",
+        "buffers = 65536, the default",
+        _runtime("buffers", 1024, 262_144),
+    ),
+    Option(
+        "backlog",
+        "ringgate",
+        "connect",
+        "backlog = 4096, the default",
+        _after(_LISTEN, "backlog = 8", "backlog = 128"),
+        connections=256,
+        metrics=("cpu", "p99", "max"),
+    ),
+    Option(
+        "pool.max_idle",
+        "ringgate",
+        "slow-upstream",
+        "max_idle = 1024",
+        _instead("max_idle = 1024", "max_idle = 0", "max_idle = 64", "max_idle = 256"),
+    ),
+    Option(
+        "access_log.format",
+        "ringgate",
+        "small",
+        "format = off",
+        (
+            ("format = combined", ((_LOG, f'format = "combined"{_NULL}'),)),
+            ("format = json, the default", ((_LOG, f'format = "json"{_NULL}'),)),
+        ),
+        note="Logs go to /dev/null, so that the disk does not count; the thread that writes them has the worker's CPU.",
+    ),
+    Option(
+        "forwarding",
+        "ringgate",
+        "small",
+        "all but forwarded",
+        (
+            ("all, the default", ((_FORWARDED, "forwarded = true"),)),
+            *_after(_FORWARDED, "x_forwarded = false", "request_id = false", 'via = ""'),
+            ("none", ((_FORWARDED, f'{_FORWARDED}\nx_forwarded = false\nrequest_id = false\nvia = ""'),)),
+        ),
+    ),
+)
+
+_BUFFERS = "        proxy_buffers 2 64k;\n        proxy_busy_buffers_size 64k;\n"
+
+_NGINX = (
+    Option(
+        "listen",
+        "nginx",
+        "connect",
+        "reuseport",
+        (("reuseport deferred", ((" reuseport;", " reuseport deferred;"),)), ("plain", ((" reuseport;", ";"),))),
+    ),
+    Option("multi_accept", "nginx", "connect", "multi_accept on", _instead("multi_accept on;", "multi_accept off;")),
+    Option(
+        "request_buffering",
+        "nginx",
+        "post-4k",
+        "request_buffering off",
+        _instead("proxy_request_buffering off;", "proxy_request_buffering on;"),
+    ),
+    Option(
+        "buffers",
+        "nginx",
+        "body-256k",
+        "2 64k",
+        (
+            ("default", ((_BUFFERS, ""), ("        proxy_buffer_size 8k;\n", ""))),
+            ("16 16k", ((_BUFFERS, "        proxy_buffers 16 16k;\n        proxy_busy_buffers_size 32k;\n"),)),
+            ("2 256k", ((_BUFFERS, "        proxy_buffers 2 256k;\n        proxy_busy_buffers_size 256k;\n"),)),
+            ("buffering off", ((_BUFFERS, "        proxy_buffering off;\n"), ("buffer_size 8k", "buffer_size 64k"))),
+        ),
+    ),
+    Option(
+        "small responses",
+        "nginx",
+        "small",
+        "as configured",
+        (
+            ("buffer_size 4k", (("buffer_size 8k", "buffer_size 4k"),)),
+            ("buffering off", (("        proxy_buffer_size 8k;\n", "        proxy_buffering off;\n"),)),
+            ("ignore_client_abort", (("proxy_http_version 1.1;", "proxy_http_version 1.1;\n proxy_ignore_client_abort on;"),)),
+        ),
+    ),
+)
+
+_HAPROXY = (
+    Option(
+        "bind",
+        "haproxy",
+        "connect",
+        "backlog 4096",
+        (
+            ("defer-accept", (("bind @listen@ backlog 4096", "bind @listen@ backlog 4096 defer-accept"),)),
+            *_after("    option http-keep-alive", "    option tcp-smart-accept\n    option tcp-smart-connect"),
+        ),
+    ),
+    Option(
+        "polling",
+        "haproxy",
+        "small",
+        "as configured",
+        _after(
+            "    nbthread @workers@",
+            "    tune.maxpollevents 1000",
+            "    tune.idle-pool.shared off",
+            "    expose-experimental-directives\n    tune.fd.edge-triggered on",
+        ),
+    ),
+    *(
+        Option(
+            f"bodies {workload}",
+            "haproxy",
+            workload,
+            "bufsize 16384, the default",
+            (
+                *_after("    nbthread @workers@", "    tune.bufsize 65536", "    tune.bufsize 262144"),
+                *_after("    option http-keep-alive", "    option splice-request\n    option splice-response"),
+            ),
+        )
+        for workload in ("small", "post-4k", "body-256k", "body-16m")
+    ),
+)
+
+OPTIONS = (*_RINGGATE, *_NGINX, *_HAPROXY)
+
+
+def names() -> list[str]:
+    """Proxies and options, as they can be asked for."""
+    scenarios = [it.scenario().name for it in OPTIONS]
+    return list(dict.fromkeys([it.kind for it in OPTIONS] + scenarios))
+
+
+def chosen(words: list[str]) -> list[Scenario]:
+    """The options of these names or proxies."""
+    return [it.scenario() for it in OPTIONS if it.kind in words or it.scenario().name in words]
