@@ -163,6 +163,16 @@ _NGINX = (
         ),
     ),
     Option(
+        "body_buffer_size",
+        "nginx",
+        "upload-16m",
+        "16k, the default",
+        tuple(
+            (f"{size}k", (("client_max_body_size 0;", f"client_max_body_size 0; client_body_buffer_size {size}k;"),))
+            for size in (64, 128, 256)
+        ),
+    ),
+    Option(
         "small responses",
         "nginx",
         "small",
@@ -209,7 +219,7 @@ _HAPROXY = (
                 *_after("    option http-keep-alive", "    option splice-request\n    option splice-response"),
             ),
         )
-        for workload in ("small", "post-4k", "body-256k", "body-16m")
+        for workload in ("small", "post-4k", "body-256k", "body-16m", "upload-16m")
     ),
 )
 
