@@ -9,6 +9,7 @@ from typing import Any
 
 from . import figures, svg, tables, targets
 from .build import REPOSITORY
+from .report import DISTURBED_SHARE
 from .tables import LATENCIES
 
 Json = dict[str, Any]
@@ -87,6 +88,8 @@ def _intro(results: Json) -> str:
     if missing := [f"`{name}`" for name in results["missing"]]:
         reasons = "".join(f"\n- `{name}`: {why.splitlines()[0]}" for name, why in results["failed"].items())
         quick += f"\n\n**Not everything was measured; missing: {', '.join(missing)}.**{reasons}"
+    if (disturbed := _others_share(results)) > DISTURBED_SHARE:
+        quick += f"\n\n**The machine was not quiet: others took up to {disturbed:.0%} of the proxies' CPU.**"
     return (
         "What ringgate costs beside other proxies, measured on one machine in one run, in short blocks that alternate. "
         "Written by\n[`loadtest/compare`](../../loadtest/README.md); repeat it with\n\n"
@@ -94,6 +97,13 @@ def _intro(results: Json) -> str:
         f"The raw figures are in [`{RESULTS}`]({RESULTS}); `loadtest/compare --render "
         f"docs/benchmarks/{RESULTS}`\nmakes this page of them.{quick}"
     )
+
+
+def _others_share(results: Json) -> float:
+    """The most that others had of the proxies' CPU, where that was theirs alone: the median over a contestant's blocks."""
+    alone = [scenario for scenario in results["scenarios"] if not scenario["shares_cpus"]]
+    blocks = [it["blocks"] for scenario in alone for it in scenario["contestants"].values() if it["blocks"]]
+    return max((statistics.median(block["others_share"] for block in its) for its in blocks), default=0.0)
 
 
 def _machine(results: Json) -> str:
