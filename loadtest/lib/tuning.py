@@ -132,15 +132,27 @@ _RINGGATE = (
     ),
 )
 
-_BUFFERS = "        proxy_buffers 2 64k;\n        proxy_busy_buffers_size 64k;\n"
+_BUFFERS = "        proxy_buffers 4 256k;\n        proxy_busy_buffers_size 512k;\n"
+
+_NGINX_BUFFERS = (("16 16k", "128k"), ("2 64k", "64k"), ("4 128k", "256k"))
+
+
+def _buffers(its: str, busy: str) -> str:
+    return f"        proxy_buffers {its};\n        proxy_busy_buffers_size {busy};\n"
+
+
+_UNBUFFERED = (
+    "buffering off, 256k",
+    ((_BUFFERS, f"        proxy_buffering off;\n{_BUFFERS}"), ("proxy_buffer_size 8k", "proxy_buffer_size 256k")),
+)
 
 _NGINX = (
     Option(
         "listen",
         "nginx",
         "connect",
-        "reuseport",
-        (("reuseport deferred", ((" reuseport;", " reuseport deferred;"),)), ("plain", ((" reuseport;", ";"),))),
+        "reuseport deferred",
+        (("reuseport", ((" deferred;", ";"),)), ("deferred", ((" reuseport deferred;", " deferred;"),))),
     ),
     Option("multi_accept", "nginx", "connect", "multi_accept on", _instead("multi_accept on;", "multi_accept off;")),
     Option(
@@ -154,23 +166,19 @@ _NGINX = (
         "buffers",
         "nginx",
         "body-256k",
-        "2 64k",
+        "4 256k, busy 512k",
         (
             ("default", ((_BUFFERS, ""), ("        proxy_buffer_size 8k;\n", ""))),
-            ("16 16k", ((_BUFFERS, "        proxy_buffers 16 16k;\n        proxy_busy_buffers_size 32k;\n"),)),
-            ("2 256k", ((_BUFFERS, "        proxy_buffers 2 256k;\n        proxy_busy_buffers_size 256k;\n"),)),
-            ("buffering off", ((_BUFFERS, "        proxy_buffering off;\n"), ("buffer_size 8k", "buffer_size 64k"))),
+            *((f"{it}, busy {busy}", ((_BUFFERS, _buffers(it, busy)),)) for it, busy in _NGINX_BUFFERS),
+            _UNBUFFERED,
         ),
     ),
     Option(
         "body_buffer_size",
         "nginx",
         "upload-16m",
-        "16k, the default",
-        tuple(
-            (f"{size}k", (("client_max_body_size 0;", f"client_max_body_size 0; client_body_buffer_size {size}k;"),))
-            for size in (64, 128, 256)
-        ),
+        "256k",
+        tuple((f"{size}k", (("body_buffer_size 256k", f"body_buffer_size {size}k"),)) for size in (16, 64, 128, 1024)),
     ),
     Option(
         "small responses",
@@ -178,21 +186,24 @@ _NGINX = (
         "small",
         "as configured",
         (
-            ("buffer_size 4k", (("buffer_size 8k", "buffer_size 4k"),)),
-            ("buffering off", (("        proxy_buffer_size 8k;\n", "        proxy_buffering off;\n"),)),
+            ("buffering off, 8k", (("proxy_buffer_size 8k;", "proxy_buffer_size 8k; proxy_buffering off;"),)),
+            _UNBUFFERED,
             ("ignore_client_abort", (("proxy_http_version 1.1;", "proxy_http_version 1.1;\n proxy_ignore_client_abort on;"),)),
         ),
     ),
 )
+
+_SPLICE = "    option splice-request\n    option splice-response\n"
+_THREADS = "    nbthread @workers@\n"
 
 _HAPROXY = (
     Option(
         "bind",
         "haproxy",
         "connect",
-        "backlog 4096",
+        "defer-accept",
         (
-            ("defer-accept", (("bind @listen@ backlog 4096", "bind @listen@ backlog 4096 defer-accept"),)),
+            ("no defer-accept", ((" defer-accept", ""),)),
             *_after("    option http-keep-alive", "    option tcp-smart-accept\n    option tcp-smart-connect"),
         ),
     ),
@@ -213,10 +224,12 @@ _HAPROXY = (
             f"bodies {workload}",
             "haproxy",
             workload,
-            "bufsize 16384, the default",
+            "splice, bufsize 16384 as by default",
             (
-                *_after("    nbthread @workers@", "    tune.bufsize 65536", "    tune.bufsize 262144"),
-                *_after("    option http-keep-alive", "    option splice-request\n    option splice-response"),
+                ("no splice", ((_SPLICE, ""),)),
+                ("no splice, bufsize 65536", ((_SPLICE, ""), (_THREADS, f"{_THREADS}    tune.bufsize 65536\n"))),
+                *_after(_THREADS.rstrip(), "    tune.bufsize 65536"),
+                ("splice-auto", ((_SPLICE, "    option splice-auto\n"),)),
             ),
         )
         for workload in ("small", "post-4k", "body-256k", "body-16m", "upload-16m")
