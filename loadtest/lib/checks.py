@@ -35,10 +35,15 @@ class Answer:
 def check(proxy: Proxy, workload: Workload, upstream_port: int) -> None:
     """Fails unless the proxy answers this workload as the upstream does, and edits fields as all others do."""
     _check_answer(proxy, workload, upstream_port)
-    if proxy.kind.edits and not proxy.setup.routes:
-        _check_edits(proxy)
+    if _adds_fields(proxy) and not proxy.setup.routes:
+        _check_edits(proxy, workload)
     if workload.pipeline > 1:
         _check_pipeline(proxy, workload.pipeline)
+
+
+def _adds_fields(proxy: Proxy) -> bool:
+    """Whether it edits fields as all others do: not the floor, and not one whose configuration was changed."""
+    return proxy.kind.edits and not proxy.setup.edits
 
 
 def _check_answer(proxy: Proxy, workload: Workload, upstream_port: int) -> None:
@@ -52,7 +57,7 @@ def _check_answer(proxy: Proxy, workload: Workload, upstream_port: int) -> None:
         lost = {name for name in expected.fields if name.startswith("x-")} - set(got.fields)
         if lost:
             _fail(proxy, f"{workload.name}: lost {', '.join(sorted(lost))}")
-        if proxy.kind.edits and "via" not in got.fields:
+        if _adds_fields(proxy) and "via" not in got.fields:
             _fail(proxy, "its responses have no Via")
 
 
@@ -63,13 +68,17 @@ def _check_status(proxy: Proxy, workload: Workload) -> None:
             _fail(proxy, f"{workload.name}: {got.status}, not {workload.status}")
 
 
-def _check_edits(proxy: Proxy) -> None:
-    """The upstream's `/head` answers with the request head as it arrived."""
-    seen = _ask(proxy.port, Workload("head", "", path="/head"), times=1)[0]
+def _check_edits(proxy: Proxy, workload: Workload) -> None:
+    """The upstream's `/head` answers with the request head as it arrived: with the workload's fields, and the edits."""
+    head = Workload("head", "", path="/head", fields=workload.fields, keep_alive=workload.keep_alive)
+    seen = _ask(proxy.port, head, times=1)[0]
     request_line, *lines = seen.body.decode().rstrip().split("\r\n")
     if request_line != "GET /head HTTP/1.1":
         _fail(proxy, f"the upstream was sent `{request_line}`")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    for name, value in workload.fields:
+        if fields.get(name.lower()) != value:
+            _fail(proxy, f"{name} is `{fields.get(name.lower(), '')}` at the upstream")
     for name, expected in EDITS.items():
         value = fields.get(name, "")
         # A port behind the host is as good.

@@ -16,6 +16,9 @@ from .workloads import Workload
 
 WARM_UP_SECONDS = 1
 
+# Threads whose share is kept: workers, and what else has much to do.
+THREADS_KEPT = 4
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -47,8 +50,8 @@ class Block:
     others_share: float
     memory: Memory
     switches_per_request: float
-    # What the busiest thread had of the proxy's CPU time.
-    busiest_thread_share: float
+    # What the busiest threads had of the proxy's CPU time, the busiest first.
+    thread_shares: list[float]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def measure_block(proxy: Proxy, tool: str, load: Load, gateway_cpu: int) -> Bloc
         others_share=max(0.0, (busy - cpu) / wall),
         memory=proxy.memory(),
         switches_per_request=(voluntary_switches(pids) - switches) / outcome.requests,
-        busiest_thread_share=max(threads.values()) / cpu if cpu else 0.0,
+        thread_shares=[ns / cpu if cpu else 0.0 for ns in sorted(threads.values(), reverse=True)[:THREADS_KEPT]],
     )
 
 

@@ -34,7 +34,7 @@ def _latency(name: str) -> Metric:
 METRICS = {
     "cpu": Metric("CPU per request", "µs", lambda block: block["cpu_us_per_request"]),
     "rate": Metric("requests/s", "", lambda block: rate(block), more_is_better=True),
-    "busiest": Metric("busiest thread", "", lambda block: block["busiest_thread_share"]),
+    "busiest": Metric("busiest thread", "", lambda block: block["thread_shares"][0]),
     **{name: _latency(name) for name in ("p50", "p90", "p99", "p99.9", "max")},
 }
 
@@ -87,6 +87,8 @@ class Comparison:
     ratio: Spread
     # How far a program was from itself.
     noise: float | None
+    # Pairs of blocks that the ratio is of.
+    blocks: int
 
     @property
     def verdict(self) -> str:
@@ -99,13 +101,14 @@ class Comparison:
         if self.ratio.low < 1 < self.ratio.high:
             return f"undecided: blocks disagree (noise ±{self.noise:.1%})"
         is_less = self.ratio.median < 1
-        return self.of if is_less != METRICS[self.metric].more_is_better else self.by
+        winner = self.of if is_less != METRICS[self.metric].more_is_better else self.by
+        return winner if self.blocks > 1 else f"{winner} (in one block)"
 
 
 def compare(scenario: Json, of: str, by: str, metric: str) -> Comparison | None:
     """One contestant by another, in neighbouring blocks; nothing when one of them has not run."""
     ratios = _ratios(scenario, of, by, metric)
-    return Comparison(of, by, metric, spread(ratios), noise(scenario, metric)) if ratios else None
+    return Comparison(of, by, metric, spread(ratios), noise(scenario, metric), len(ratios)) if ratios else None
 
 
 def noise(scenario: Json, metric: str) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 from . import accounting
 from .processes import START_SECONDS_MAX, Failure, Service, answers, free_port, session_pids
 from .proxies import KINDS, Setup, configure
-from .trial import Manner
+from .trial import FAILURES, Manner, start_upstream
 
 Json = dict[str, Any]
 
@@ -25,15 +25,19 @@ def measure(kinds: list[str], manner: Manner, starts: int = STARTS) -> Json:
     """Each proxy's footprint, with two workers."""
     directory = manner.directory / "footprint"
     directory.mkdir()
-    return {name: _measure(name, manner, directory, starts) for name in kinds}
+    upstream, port = start_upstream(manner.upstream, manner.load_cpu, directory)
+    try:
+        return {name: _measure(name, manner, directory, port, starts) for name in kinds}
+    finally:
+        upstream.stop()
 
 
-def _measure(name: str, manner: Manner, directory: Path, starts: int) -> Json:
+def _measure(name: str, manner: Manner, directory: Path, upstream_port: int, starts: int) -> Json:
     binary = manner.binaries[name]
     result: Json = {"binary_bytes": os.path.getsize(binary), "workers": WORKERS}
     try:
-        trials = [_start(name, manner, directory / f"{name}-{index}") for index in range(starts)]
-    except Failure as failure:
+        trials = [_start(name, manner, directory / f"{name}-{index}", upstream_port) for index in range(starts)]
+    except FAILURES as failure:
         return result | {"failure": str(failure)}
     return result | {
         "start_ms": [start for start, _ in trials],
@@ -42,11 +46,11 @@ def _measure(name: str, manner: Manner, directory: Path, starts: int) -> Json:
     }
 
 
-def _start(name: str, manner: Manner, directory: Path) -> tuple[float, accounting.Memory]:
+def _start(name: str, manner: Manner, directory: Path, upstream_port: int) -> tuple[float, accounting.Memory]:
     """Milliseconds from the fork to the first answered request, and the memory a second later."""
     directory.mkdir()
     port, kind = free_port(), KINDS[name]
-    place = manner.place(directory, WORKERS)
+    place = manner.place(directory, upstream_port, WORKERS)
     # The floor has one thread, whatever it is told.
     command, _ = configure(kind, manner.binaries[name], Setup(workers=WORKERS), place, port, directory)
     started = time.monotonic()

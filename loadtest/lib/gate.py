@@ -1,5 +1,6 @@
 """Counts what one exchange costs ringgate, by figures that do not depend on how busy or fast the machine is:
-user-space instructions by callgrind, and system calls and ring submissions by the kernel's tracepoints.
+user-space instructions and heap allocations by callgrind, and system calls and ring submissions by the kernel's
+tracepoints.
 
 A fixed script of exchanges is run with N and with 2 N rounds; the difference is free of start and stop. Gateway,
 upstream and client share one CPU as batch tasks, which do not preempt each other: each runs until it has nothing left
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import proxies, syscalls, workloads
+from . import callgrind, proxies, syscalls, workloads
 from .build import REPOSITORY
 from .processes import Failure, Service, answers, free_port, session_pids
 from .proxies import KINDS, Place, Setup
@@ -36,8 +37,19 @@ ROUNDS = 250
 COUNT_ROUNDS = 2000
 EXCHANGES = ("small", "post-4k", "headers-50")
 
-# How far a figure may be above its baseline.
+# How far a figure may be above its baseline, relatively; and beyond that absolutely, where a baseline may be 0: a few
+# allocations in thousands of exchanges are those of threads that look at the clock.
 TOLERANCE = 0.03
+SLACK = {"allocations_per_request": 0.01}
+
+CALLGRIND_FIGURES = ("instructions_per_request", "allocations_per_request")
+
+# Starting alone allocates more than this. With less the allocator has names that lib/callgrind.py does not know.
+ALLOCATIONS_MIN = 500
+
+# How often an exchange is measured before it is found worse. What disturbs only adds, by breaking up batches: the least
+# figure is the right one.
+ATTEMPTS = 4
 
 TIMEOUT_SECONDS = 60
 DESCRIPTORS = 1024
@@ -67,17 +79,33 @@ def be_batch(cpu: int) -> None:
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def measure(programs: Programs) -> Json:
-    """Every figure that can be had here, per request, by the exchange's name."""
+def measure(programs: Programs, baseline: Json) -> Json:
+    """Every figure that can be had here, per request, by the exchange's name. What is worse than the baseline is measured
+    again, as long as that may help."""
     if not shutil.which("valgrind"):
         raise Failure("valgrind is not installed; loadtest/setup does that")
-    return {name: _measure(programs, workloads.ALL[name]) for name in EXCHANGES}
+    return {name: _least(programs, name, baseline) for name in EXCHANGES}
 
 
-def _measure(programs: Programs, workload: Workload) -> Json:
-    instructions = [_instructions(programs, workload, count) for count in (ROUNDS, 2 * ROUNDS)]
-    difference = instructions[1] - instructions[0]
-    figures: Json = {"instructions_per_request": round(difference / (ROUNDS * CONNECTIONS), 1)}
+def _least(programs: Programs, name: str, baseline: Json) -> Json:
+    tolerance = baseline.get("tolerance", TOLERANCE)
+    figures = _measure(programs, workloads.ALL[name])
+    for _ in range(1, ATTEMPTS):
+        worse = [it.figure for it in differences({name: figures}, baseline) if it.is_worse(tolerance)]
+        if not worse:
+            break
+        again = _measure(programs, workloads.ALL[name], only_counts=set(worse).isdisjoint(CALLGRIND_FIGURES))
+        figures |= {figure: min(figures[figure], value) for figure, value in again.items()}
+    return figures
+
+
+def _measure(programs: Programs, workload: Workload, only_counts: bool = False) -> Json:
+    figures: Json = {}
+    if not only_counts:
+        fewer, more = (_under_callgrind(programs, workload, count) for count in (ROUNDS, 2 * ROUNDS))
+        requests = ROUNDS * CONNECTIONS
+        values = more.instructions - fewer.instructions, more.allocations - fewer.allocations
+        figures |= dict(zip(CALLGRIND_FIGURES, (round(values[0] / requests, 1), round(values[1] / requests, 3))))
     if syscalls.counter() == "perf":
         counts = [_counts(programs, workload, count) for count in (COUNT_ROUNDS, 2 * COUNT_ROUNDS)]
         for name in counts[0]:
@@ -86,17 +114,19 @@ def _measure(programs: Programs, workload: Workload) -> Json:
     return figures
 
 
-def _instructions(programs: Programs, workload: Workload, rounds: int) -> int:
+def _under_callgrind(programs: Programs, workload: Workload, rounds: int) -> callgrind.Totals:
     output = programs.directory / "callgrind.out"
     output.unlink(missing_ok=True)
     # Its usual lock starves one of two threads on a shared CPU.
     wrapper = ["valgrind", "--quiet", "--fair-sched=yes", "--tool=callgrind", f"--callgrind-out-file={output}"]
     with _gateway(programs, wrapper) as (port, _):
         _exchange(port, workload, rounds)
-    found = re.search(r"^totals: (\d+)", output.read_text() if output.exists() else "", re.MULTILINE)
+    found = callgrind.totals(output.read_text() if output.exists() else "")
     if not found:
         raise Failure("callgrind has written no totals")
-    return int(found[1])
+    if found.allocations < ALLOCATIONS_MIN:
+        raise Failure("callgrind sees no allocations: has the program no symbols, or another allocator?")
+    return found
 
 
 def _counts(programs: Programs, workload: Workload, rounds: int) -> dict[str, int]:
@@ -180,6 +210,18 @@ class Difference:
     def change(self) -> float | None:
         """Relative to the baseline."""
         return self.value / self.baseline - 1 if self.baseline else None
+
+    def is_worse(self, tolerance: float) -> bool:
+        """Whether it is beyond what the baseline allows. Without one nothing is."""
+        if self.baseline is None:
+            return False
+        return self.value > self.baseline * (1 + tolerance) + SLACK.get(self.figure, 0.0)
+
+    def is_better(self, tolerance: float) -> bool:
+        """Whether the baseline allows more than is needed."""
+        if self.baseline is None:
+            return False
+        return self.value < self.baseline * (1 - tolerance) - SLACK.get(self.figure, 0.0)
 
 
 def differences(measured: Json, baseline: Json) -> list[Difference]:

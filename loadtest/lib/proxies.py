@@ -47,6 +47,8 @@ class Setup:
     workers: int = 1
     # Exact routes, or 0 for one that takes everything.
     routes: int = 0
+    # What its main configuration has otherwise: texts, each of which must stand there once, and what replaces them.
+    edits: tuple[tuple[str, str], ...] = ()
 
 
 def route_path(index: int) -> str:
@@ -190,11 +192,21 @@ def configure(
             raise Failure(f"{kind.name} has no configuration with {setup.routes} routes")
         listed = "".join(f"{route_path(index)}\n" for index in range(setup.routes))
         (directory / "routes.list").write_text(listed)
-    texts = [_fill((TEMPLATES / name).read_text().replace("@routes@", routes), words) for name in kind.templates]
+    templates = [(TEMPLATES / name).read_text() for name in kind.templates]
+    templates[:1] = [_edited(template, setup.edits) for template in templates[:1]]
+    texts = [_fill(template.replace("@routes@", routes), words) for template in templates]
     for name, text in zip(kind.templates, texts):
         (directory / name).write_text(text)
     config = str(directory / kind.templates[0]) if kind.templates else ""
     return kind.command(binary, config, words), texts[0] if texts else ""
+
+
+def _edited(template: str, edits: tuple[tuple[str, str], ...]) -> str:
+    for old, new in edits:
+        if template.count(old) != 1:
+            raise Failure(f"`{old.strip()}` does not stand in the configuration once")
+        template = template.replace(old, new)
+    return template
 
 
 def binary_of(kind: Kind) -> str:

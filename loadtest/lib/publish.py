@@ -9,6 +9,7 @@ from typing import Any
 
 from . import figures, svg, tables, targets
 from .build import REPOSITORY
+from .report import DISTURBED_SHARE
 from .tables import LATENCIES
 
 Json = dict[str, Any]
@@ -18,7 +19,8 @@ RESULTS = "results.json"
 HOW_TO_READ = """\
 - **CPU µs/request**: CPU time of all threads of all the proxy's processes, user and kernel, by requests: median and least
   of its blocks, and the *spread*, which leaves out the outermost tenths at both ends.
-- **ratio**: one proxy by another in neighbouring blocks, then the median and spread of those.
+- **ratio**: one proxy by another in neighbouring blocks, then the median and spread of those. Envoy, Traefik, Caddy,
+  pingora and the floor have as many blocks as the others in `small-64` and one elsewhere, which is said there.
 - **noise**: ringgate is measured twice, first and last in each turn. What it differs from itself by (without the outermost
   tenths, and 1 % at least) is what cannot be told from nothing: within it no winner is named, nor where blocks disagree.
 - **requests/s** are what a proxy can do only where **CPU**, its share of its own, is nearly full; else they are the load
@@ -26,6 +28,26 @@ HOW_TO_READ = """\
 - **switches**, **syscalls**: voluntary context switches and system calls per request, the latter in a block of their own.
 - The **floor** is a bare io_uring relay of bytes that reads no HTTP and shares no upstream connection
   ([`loadtest/floor`](../../loadtest/floor)): the kernel's part."""
+
+
+SETTINGS = """\
+Everything has one worker on the same CPU, HTTP/1.1 and kept-alive connections on both sides, no access log, streamed
+bodies, and the same edits of fields. Where a default costs a proxy CPU it has a better value; `loadtest/tune nginx
+haproxy` measures those choices. Words between at signs are filled in when a proxy is started.
+
+- **nginx**: `keepalive 1024` upstream connections, more than are ever under way, with `keepalive_requests` and
+  `keepalive_time` so large that none is closed on purpose; `reuseport deferred`, `multi_accept`, `backlog=4096`; `access_log off`;
+  `proxy_request_buffering off` and `proxy_max_temp_file_size 0`, as bodies on disk would be slower and nobody else puts
+  them there; `proxy_buffers` and `client_body_buffer_size` of 256 KiB instead of 4 and 16, with which large bodies cost it
+  less than half. `sendfile` and `tcp_nopush` are for files, and there are none.
+- **HAProxy**: `nbthread 1`; `http-reuse always` and `pool-max-conn 1024` with `tune.pool-*-fd-ratio` raised, so that
+  upstream connections are kept and shared; `splice-request` and `splice-response`, with which large bodies stay in the
+  kernel and cost a half to a quarter; `defer-accept`; no `log`. `tune.bufsize` is as delivered: larger buffers make small
+  requests dearer, and bodies do not pass through them.
+- **Envoy**: `--concurrency 1`, no statistics per response (`dynamic_stats: false`), no access log, circuit breakers open.
+- **Traefik, Caddy**: `GOMAXPROCS` is the number of their CPUs; no access log, 1,024 idle upstream connections.
+- **pingora**: one service thread, a pool of 1,024 connections.
+- **ringgate**: as delivered, but for the access log, `Forwarded` (the others do not send it) and a pool of 1,024."""
 
 
 def write(results: Json, out: Path) -> list[Path]:
@@ -37,14 +59,17 @@ def write(results: Json, out: Path) -> list[Path]:
     paths = []
     for name, text in files.items():
         paths.append(out / name)
-        paths[-1].write_text(text)
+        # An interruption must not leave half a file.
+        temporary = out / f".{name}.new"
+        temporary.write_text(text)
+        temporary.replace(paths[-1])
     return paths
 
 
 def _page(results: Json, files: list[str]) -> str:
     parts = ["# Benchmarks", _intro(results), "## Machine and programs", _machine(results)]
     parts += [tables.markdown(_programs(results)), "## How to read this", HOW_TO_READ]
-    parts += ["## Targets", tables.markdown(targets.rows(results))]
+    parts += ["## Targets", targets.summary(results), tables.markdown(targets.rows(results))]
     parts += ["![CPU per request](cpu.svg)"] if "cpu.svg" in files else []
     parts += ["![Latencies](latency.svg)"] if "latency.svg" in files else []
     for scenario in results["scenarios"]:
@@ -52,6 +77,7 @@ def _page(results: Json, files: list[str]) -> str:
     if results.get("footprint"):
         about = "Program, start and memory at rest, with 2 workers; the start is from the fork to the first answer."
         parts += ["## `footprint`", about, tables.markdown(tables.footprint(results["footprint"]))]
+    parts += ["## Configurations", SETTINGS, *_configurations(results)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,13 +87,25 @@ def _intro(results: Json) -> str:
         if results["quick"]
         else ""
     )
+    if missing := [f"`{name}`" for name in results["missing"]]:
+        reasons = "".join(f"\n- `{name}`: {why.splitlines()[0]}" for name, why in results["failed"].items())
+        quick += f"\n\n**Not everything was measured; missing: {', '.join(missing)}.**{reasons}"
+    if (disturbed := _others_share(results)) > DISTURBED_SHARE:
+        quick += f"\n\n**The machine was not quiet: others took up to {disturbed:.0%} of the proxies' CPU.**"
     return (
         "What ringgate costs beside other proxies, measured on one machine in one run, in short blocks that alternate. "
         "Written by\n[`loadtest/compare`](../../loadtest/README.md); repeat it with\n\n"
-        "```sh\nloadtest/setup      # once\nloadtest/compare\n```\n\n"
+        "```sh\nloadtest/setup      # once\nloadtest/compare    # three quarters of an hour\n```\n\n"
         f"The raw figures are in [`{RESULTS}`]({RESULTS}); `loadtest/compare --render "
         f"docs/benchmarks/{RESULTS}`\nmakes this page of them.{quick}"
     )
+
+
+def _others_share(results: Json) -> float:
+    """The most that others had of the proxies' CPU, where that was theirs alone: the median over a contestant's blocks."""
+    alone = [scenario for scenario in results["scenarios"] if not scenario["shares_cpus"]]
+    blocks = [it["blocks"] for scenario in alone for it in scenario["contestants"].values() if it["blocks"]]
+    return max((statistics.median(block["others_share"] for block in its) for its in blocks), default=0.0)
 
 
 def _machine(results: Json) -> str:
@@ -78,7 +116,7 @@ def _machine(results: Json) -> str:
         f"{results['time'][:10]}; {results['cpu']}, {results['cpus']} CPUs; Linux {results['kernel']}. "
         f"The proxy alone on CPU {results['gateway_cpu']} with one worker, upstream and load on CPU "
         f"{results['load_cpu']}, all on loopback; "
-        f"{results['blocks']} blocks each. Load by {tools}. {counted}"
+        f"blocks alternate. Load by {tools}. {counted}"
     )
 
 
@@ -93,12 +131,32 @@ def _programs(results: Json) -> list[tuple[str, ...]]:
 
 def _scenario(scenario: Json) -> list[str]:
     load = f"{scenario['tool']}, {scenario['connections']} connections"
-    load += f", {scenario['rate']:,} requests/s" if scenario["rate"] else ""
-    about = f"{scenario['about']}. {load}, blocks of {scenario['block_seconds']} s. {scenario['note']}".rstrip()
+    load += _open_loop(scenario) if scenario["rate"] else ""
+    blocks = f"{scenario['blocks']} blocks of {scenario['block_seconds']} s"
+    about = f"{scenario['about']}. {load}, {blocks}. {scenario['note']}".rstrip()
     parts = [f"## `{scenario['name']}`", about, tables.markdown(tables.measured(scenario))]
     parts.append(tables.markdown(tables.compared(scenario)))
     failures = [f"- not measured: {line}" for line in tables.failures(scenario)]
     return parts + (["\n".join(failures)] if failures else [])
+
+
+def _open_loop(scenario: Json) -> str:
+    """The rate, and what it is of what the reference can do."""
+    it = scenario["capacity"]
+    share = it["per_second"] / it["capacity"]
+    text = f", {scenario['rate']:,} requests/s, which is {share:.0%} of the {it['capacity']:,} that {it['reference']} did"
+    is_capped = it["per_second"] >= it["possible"]
+    return text + (f" (more than {scenario['tool']} can send beside the upstream on one CPU)" if is_capped else "")
+
+
+def _configurations(results: Json) -> list[str]:
+    """What each proxy was configured with, to be unfolded."""
+    parts = []
+    for name, it in results["proxies"].items():
+        for file, text in it["configuration"].items():
+            body = f"```\n{text.rstrip()}\n```"
+            parts.append(f"<details><summary>{name}: {Path(file).name}</summary>\n\n{body}\n\n</details>")
+    return parts
 
 
 def _plots(results: Json) -> dict[str, str]:

@@ -16,6 +16,10 @@ from .workloads import Workload
 # Those that have a configuration for everything.
 PEERS = ("ringgate", "nginx", "haproxy")
 
+# Where all kinds are measured in as many blocks as ringgate. Elsewhere those that are not of PEERS have one block, where
+# they are measured at all: they are far away, and would take most of the time.
+FULL = "small-64"
+
 ROUTES = 100_000
 IDLE = 10_000
 
@@ -40,6 +44,8 @@ class Contestant:
     base: str | None = None
     # Whether it is the first one once more.
     is_again: bool = False
+    # Whether one block is enough.
+    is_brief: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Scenario:
     shares_cpus: bool = False
     # Seconds of a block, at least: where what is under way at a block's end would weigh.
     block_seconds_min: int = 1
+    # Whether no target hangs on it, so that half the blocks are enough.
+    is_minor: bool = False
     note: str = ""
 
     @property
@@ -93,13 +101,16 @@ def chosen(words: Sequence[str], kinds: Sequence[str]) -> list[Scenario]:
 def all_scenarios(kinds: Sequence[str]) -> list[Scenario]:
     """Every scenario, with these kinds of proxies as far as they can take part."""
     load = workloads.ALL
-    scenarios = [_plain(f"small-{c}", load["small"], kinds, c, group="small") for c in (64, 16, 256, 1000)]
+    peers = [kind for kind in kinds if kind in PEERS]
+    scenarios = [_plain(FULL, load["small"], kinds, 64, group="small")]
+    scenarios += [_plain(f"small-{c}", load["small"], peers, c, group="small", minor=True) for c in (16, 256, 1000)]
     scenarios += [_plain(name, load[name], kinds) for name in ("post-4k", "headers-50", "body-256k")]
     scenarios += [_plain(name, load[name], kinds, group="body-16m", block=4) for name in ("body-16m", "upload-16m")]
-    scenarios += [_plain(name, load[name], kinds) for name in ("connect", "slow-upstream", "pipelined")]
-    scenarios += [_latency(percent, kinds) for percent in LATENCY_SHARES]
+    scenarios += [_plain(name, load[name], kinds) for name in ("connect", "slow-upstream")]
+    scenarios += [_plain("pipelined", load["pipelined"], kinds, minor=True)]
+    scenarios += [_latency(percent, peers) for percent in LATENCY_SHARES]
     scenarios += [_routes("last", _route(ROUTES - 1), kinds), _routes("miss", _miss(), kinds)]
-    scenarios += [_idle(kinds), _two_cores(kinds), _skew(2, kinds), _skew(17, kinds)]
+    scenarios += [_idle(kinds), _two_cores(peers), _skew(2, peers), _skew(17, peers)]
     return [it for it in scenarios if it.contestants]
 
 
@@ -110,10 +121,20 @@ def _named(name: str, group: str | None, scenario: Scenario) -> Scenario:
 
 
 def _plain(
-    name: str, load: Workload, kinds: Sequence[str], connections: int = 0, group: str | None = None, block: int = 1
+    name: str,
+    load: Workload,
+    kinds: Sequence[str],
+    connections: int = 0,
+    group: str | None = None,
+    block: int = 1,
+    minor: bool = False,
 ) -> Scenario:
-    contestants = _twice([Contestant(kind, kind, load) for kind in kinds])
-    scenario = Scenario(name, load.about, contestants, connections or load.connections, block_seconds_min=block)
+    def is_brief(kind: str) -> bool:
+        return name != FULL and kind not in PEERS and kind != kinds[0]
+
+    contestants = _twice([Contestant(kind, kind, load, is_brief=is_brief(kind)) for kind in kinds])
+    connections = connections or load.connections
+    scenario = Scenario(name, load.about, contestants, connections, block_seconds_min=block, is_minor=minor)
     return _named(name, group, scenario)
 
 
@@ -165,7 +186,7 @@ def _idle(kinds: Sequence[str]) -> Scenario:
 
 def _two_cores(kinds: Sequence[str]) -> Scenario:
     contestants = []
-    for kind in (kind for kind in kinds if kind != "floor"):
+    for kind in kinds:
         one = f"{kind}, 1 worker"
         contestants.append(Contestant(kind, kind, workloads.ALL["small"], Setup(workers=2), base=one))
         contestants.append(Contestant(one, kind, workloads.ALL["small"], Setup(workers=1)))
@@ -174,14 +195,25 @@ def _two_cores(kinds: Sequence[str]) -> Scenario:
         "everything; CPU per request tells what a second worker costs."
     )
     about = "GET, 100 bytes back, over 2 workers and over 1"
-    return Scenario("two-cores", about, _twice(contestants), 64, metrics=("cpu", "rate"), shares_cpus=True, note=note)
+    return Scenario(
+        "two-cores",
+        about,
+        _twice(contestants),
+        64,
+        metrics=("cpu", "rate"),
+        shares_cpus=True,
+        is_minor=True,
+        note=note,
+    )
 
 
 def _skew(connections: int, kinds: Sequence[str]) -> Scenario:
-    contestants = [
-        Contestant(kind, kind, workloads.ALL["small"], Setup(workers=2)) for kind in kinds if kind != "floor"
-    ]
-    note = "As `two-cores`. `busiest` is what one thread had of the proxy's CPU time: 50 % is even, 100 % all on one."
+    contestants = [Contestant(kind, kind, workloads.ALL["small"], Setup(workers=2)) for kind in kinds]
+    note = (
+        "As `two-cores`, with new connections in each block. `over workers` is how the proxy's CPU time was shared out "
+        "among its threads, the busier one first: 50 + 50 is even, 100 + 0 all on one. `worst` is the busier one's share "
+        "in the block where it was greatest."
+    )
     return _named(
         f"skew-{connections}",
         "skew",
@@ -190,8 +222,9 @@ def _skew(connections: int, kinds: Sequence[str]) -> Scenario:
             f"GET, 100 bytes back, on {connections} connections over 2 workers",
             _twice(contestants),
             connections,
-            metrics=("cpu", "busiest"),
+            metrics=("cpu", "busiest", "rate"),
             shares_cpus=True,
+            is_minor=True,
             note=note,
         ),
     )

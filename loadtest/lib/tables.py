@@ -25,7 +25,8 @@ def measured(scenario: Json) -> list[Row]:
     headings = ["", "CPU µs/request", "least", "spread"]
     headings += list(LATENCIES) if has_rate else []
     headings += ["MiB/CPU-s"] if has_payload else []
-    headings += ["requests/s", "CPU", "busiest" if scenario["shares_cpus"] else "others", "switches", "syscalls"]
+    headings += ["requests/s", "CPU"] + (["over workers", "worst"] if scenario["shares_cpus"] else ["others"])
+    headings += ["switches", "syscalls"]
     headings += ["RSS MiB"] + (["bytes/idle"] if has_idle else [])
     rows = [tuple(headings)]
     for label, it in scenario["contestants"].items():
@@ -41,12 +42,20 @@ def _measured_row(label: str, it: Json, scenario: Json, has_rate: bool, has_payl
     row += [_latency(blocks, name) for name in LATENCIES] if has_rate else []
     row += [f"{it['payload_bytes'] / MIB / (cpu.median / 1e6):,.0f}"] if has_payload else []
     row += [f"{statistics.median(map(figures.rate, blocks)):,.0f}", f"{_median(blocks, 'proxy_share'):.0%}"]
-    row += [f"{_median(blocks, 'busiest_thread_share' if scenario['shares_cpus'] else 'others_share'):.0%}"]
+    row += _shared_out(it) if scenario["shares_cpus"] else [f"{_median(blocks, 'others_share'):.0%}"]
     row += [f"{_median(blocks, 'switches_per_request'):.3f}"]
     row += [f"{it['syscalls']['per_request']:.2f}" if it["syscalls"] else NONE]
     row += [f"{blocks[-1]['memory']['rss_kib'] / 1024:.1f}"]
     idle = it["pss_bytes_per_idle_connection"]
     return tuple(row + ([NONE if idle is None else f"{idle:,.0f}"] if has_idle else []))
+
+
+def _shared_out(it: Json) -> list[str]:
+    """How CPU time was shared out among a proxy's busiest threads, as many as it has workers; and the worst block."""
+    blocks, workers = it["blocks"], it["workers"]
+    ranks = zip(*(block["thread_shares"][:workers] + [0.0] * (workers - len(block["thread_shares"])) for block in blocks))
+    medians = [f"{statistics.median(shares) * 100:.0f}" for shares in ranks]
+    return [f"{' + '.join(medians)} %", f"{max(block['thread_shares'][0] for block in blocks):.0%}"]
 
 
 def compared(scenario: Json) -> list[Row]:
@@ -67,6 +76,33 @@ def _compared_row(it: Comparison) -> Row:
     ratio = it.ratio
     ends = f"{ratio.least:.3f} – {ratio.most:.3f}"
     return (f"{it.of} / {it.by}", METRICS[it.metric].name, f"{ratio.median:.3f}", _range(ratio, ".3f"), ends, it.verdict)
+
+
+def tuned(scenario: Json) -> list[Row]:
+    """One proxy's configurations: figures, and the first metric's ratio to the first of them."""
+    metric, *others = scenario["metrics"]
+    base, again = scenario["noise_pair"]
+    heading = ("", "CPU µs/request", "× the first", "spread", *others, "requests/s", "MiB at rest", "MiB under load", "")
+    rows: list[Row] = [heading]
+    for label, it in scenario["contestants"].items():
+        if not it["blocks"] or label == again:
+            continue
+        found = figures.compare(scenario, label, base, metric) if label != base else None
+        noise = figures.noise(scenario, metric)
+        cpu = f"{statistics.median(figures.values(it['blocks'], 'cpu')):,.2f}"
+        ratio = (f"{found.ratio.median:.3f}", _range(found.ratio, ".3f")) if found else (NONE, NONE)
+        latencies = [_latency(it["blocks"], name) for name in others]
+        rate = f"{statistics.median(map(figures.rate, it['blocks'])):,.0f}"
+        memory = [f"{kib / 1024:.1f}" for kib in (it["memory_at_rest"]["rss_kib"], it["blocks"][-1]["memory"]["rss_kib"])]
+        verdict = _tuned_verdict(found) if found else f"noise ±{noise:.1%}" if noise else ""
+        rows.append((label, cpu, *ratio, *latencies, rate, *memory, verdict))
+    return rows
+
+
+def _tuned_verdict(found: Comparison) -> str:
+    if found.verdict == found.of:
+        return "less"
+    return "more" if found.verdict == found.by else found.verdict
 
 
 def footprint(all_of: Json) -> list[Row]:

@@ -15,44 +15,67 @@ SUBJECT = "ringgate"
 
 
 @dataclass(frozen=True)
+class Found:
+    """A figure; for a ratio also its relative noise, and where all but the outermost tenths of its blocks lie."""
+
+    value: float
+    noise: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """One line of the table of targets."""
 
     what: str
     limit: float
-    # The figure and its relative noise, if it was measured.
-    measured: Callable[[Json], tuple[float, float] | None]
+    # Nothing, if it was not measured.
+    measured: Callable[[Json], Found | None]
     unit: str = ""
     # At least, rather than at most.
     is_floor: bool = False
 
     def row(self, results: Json) -> Row:
-        """What, target, measured, verdict."""
+        """What, target, measured, its spread, verdict."""
         sign = "≥" if self.is_floor else "≤"
         found = self.measured(results)
         wanted = f"{sign} {self.limit:g}{self.unit}"
         if found is None:
-            return (self.what, wanted, NONE, "not measured")
-        value, noise = found
-        figure = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
-        return (self.what, wanted, f"{figure}{self.unit}", self._verdict(value, noise))
+            return (self.what, wanted, NONE, NONE, "not measured")
+        figure = f"{found.value:.3g}" if found.value < 1000 else f"{found.value:,.0f}"
+        spread = NONE if found.low is None else f"{found.low:.3g} – {found.high:.3g}"
+        return (self.what, wanted, f"{figure}{self.unit}", spread, self._verdict(found.value, found.noise))
 
     def _verdict(self, value: float, noise: float) -> str:
         excess = self.limit / value if self.is_floor else value / self.limit
         if excess <= 1:
-            return "met"
+            return "met" if excess * (1 + noise) <= 1 else f"met, by less than the noise (±{noise:.1%})"
         return f"missed by less than the noise (±{noise:.1%})" if excess <= 1 + noise else "missed"
+
+
+def summary(results: Json) -> str:
+    """One sentence over the table."""
+    verdicts = [row[-1] for row in rows(results)[1:]]
+    met = sum(verdict.startswith("met") for verdict in verdicts)
+    missed = sum(verdict.startswith("missed") for verdict in verdicts)
+    unknown = len(verdicts) - met - missed
+    return (
+        f"{met} of {len(verdicts)} are met, {missed} missed"
+        + (f", {unknown} not measured" if unknown else "")
+        + ". Ratios are medians of the ratios block by block, `×` by which other one."
+    )
 
 
 def rows(results: Json) -> list[Row]:
     """The whole table."""
-    return [("", "target", "measured", ""), *(target.row(results) for target in _targets())]
+    return [("", "target", "measured", "spread", ""), *(target.row(results) for target in _targets(results))]
 
 
-def _targets() -> Iterable[Target]:
+def _targets(results: Json) -> Iterable[Target]:
     for peer, limit in (("nginx", 0.75), ("haproxy", 0.65), ("pingora", 0.27), ("envoy", 0.14), ("floor", 1.15)):
         yield _ratio(f"`small` c=64, CPU per request, × {peer}", limit, "small-64", peer)
-    yield Target("user-space instructions per request", 6000, _instructions)
+    yield Target("user-space instructions per request, of `loadtest/gate`", 6000, _instructions)
     yield Target("`io_uring_enter` per request, c=64", 0.3, _enters)
     for name in ("headers-50", "post-4k", "connect", "slow-upstream"):
         for peer in ("nginx", "haproxy"):
@@ -68,22 +91,32 @@ def _targets() -> Iterable[Target]:
     for percent in (50, 80):
         for metric in ("p99", "p99.9"):
             for peer in ("nginx", "haproxy"):
-                yield _ratio(f"{metric} at {percent} %, × {peer}", 1.0, f"latency-{percent}", peer, metric)
+                what = f"{metric} at {percent} % of nginx's capacity{_capped(results, percent)}, × {peer}"
+                yield _ratio(what, 1.0, f"latency-{percent}", peer, metric)
     yield Target("start to first answer", 50, _footprint(lambda it: figures.spread(it["start_ms"]).median), " ms")
     yield Target("program", 15, _footprint(lambda it: it["binary_bytes"] / 1e6), " MB")
     yield Target("resident memory at rest, 2 workers", 12, _footprint(lambda it: it["rss_kib"] * 1024 / 1e6), " MB")
 
 
+def _capped(results: Json, percent: int) -> str:
+    """Which rate it was, when the tool could not send as much as was wanted."""
+    capacity = (_scenario(results, f"latency-{percent}") or {}).get("capacity")
+    share = round(capacity["per_second"] / capacity["capacity"] * 100) if capacity else percent
+    return f" (measured at {share} %)" if share < percent else ""
+
+
 def _ratio(
     what: str, limit: float, scenario: str, by: str, metric: str = "cpu", is_inverse: bool = False
 ) -> Target:
-    def measured(results: Json) -> tuple[float, float] | None:
+    def measured(results: Json) -> Found | None:
         found = _scenario(results, scenario)
         compared = figures.compare(found, SUBJECT, by, metric) if found else None
         if not compared:
             return None
-        median = compared.ratio.median
-        return (1 / median if is_inverse else median, compared.noise or 0.0)
+        it, noise = compared.ratio, compared.noise or 0.0
+        if is_inverse:
+            return Found(1 / it.median, noise, 1 / it.high, 1 / it.low)
+        return Found(it.median, noise, it.low, it.high)
 
     return Target(what, limit, measured, " ×", is_floor=is_inverse)
 
@@ -98,36 +131,36 @@ def _subject(results: Json, scenario: str) -> Json | None:
     return subject if subject and subject["blocks"] else None
 
 
-def _enters(results: Json) -> tuple[float, float] | None:
+def _enters(results: Json) -> Found | None:
     subject = _subject(results, "small-64")
-    return (subject["syscalls"]["io_uring_enter_per_request"], 0.0) if subject and subject["syscalls"] else None
+    return Found(subject["syscalls"]["io_uring_enter_per_request"]) if subject and subject["syscalls"] else None
 
 
-def _growth(scenario: str) -> Callable[[Json], tuple[float, float] | None]:
-    def measured(results: Json) -> tuple[float, float] | None:
+def _growth(scenario: str) -> Callable[[Json], Found | None]:
+    def measured(results: Json) -> Found | None:
         subject = _subject(results, scenario)
         if not subject:
             return None
         most = max(block["memory"]["rss_kib"] for block in subject["blocks"])
-        return ((most - subject["memory_at_rest"]["rss_kib"]) / 1024, 0.0)
+        return Found((most - subject["memory_at_rest"]["rss_kib"]) / 1024)
 
     return measured
 
 
-def _per_idle(results: Json) -> tuple[float, float] | None:
+def _per_idle(results: Json) -> Found | None:
     subject = _subject(results, "idle-10k")
     value = subject["pss_bytes_per_idle_connection"] if subject else None
-    return None if value is None else (value, 0.0)
+    return None if value is None else Found(value)
 
 
-def _footprint(figure: Callable[[Json], float]) -> Callable[[Json], tuple[float, float] | None]:
-    def measured(results: Json) -> tuple[float, float] | None:
+def _footprint(figure: Callable[[Json], float]) -> Callable[[Json], Found | None]:
+    def measured(results: Json) -> Found | None:
         it = results.get("footprint", {}).get(SUBJECT)
-        return (figure(it), 0.0) if it and "failure" not in it else None
+        return Found(figure(it)) if it and "failure" not in it else None
 
     return measured
 
 
-def _instructions(results: Json) -> tuple[float, float] | None:
+def _instructions(results: Json) -> Found | None:
     value = results.get("gate", {}).get("instructions_per_request")
-    return None if value is None else (value, 0.0)
+    return None if value is None else Found(value)

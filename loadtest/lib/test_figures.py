@@ -3,7 +3,7 @@
 import unittest
 from typing import Any
 
-from lib import figures, syscalls
+from lib import callgrind, figures, gate, syscalls
 
 
 def scenario(**cpu: list[float]) -> dict[str, Any]:
@@ -54,6 +54,27 @@ class Counters(unittest.TestCase):
             "100.00    0.000110          10        11         1 total\n"
         )
         self.assertEqual(syscalls._strace_count(text), syscalls.Count("strace", 11, 10))
+
+    def test_callgrind(self) -> None:
+        text = (
+            "fn=(1) main\n16 5\ncfn=(2) mi_malloc_aligned\ncalls=3 0 \n16 30\ncfn=(3) serve\ncalls=1 0 \n16 90\n\n"
+            "fn=(2)\n10 20\ncfn=(4) _mi_malloc_generic\ncalls=1 0 \n10 10\n\n"
+            "fn=(5) mi_realloc_aligned\n10 20\ncfn=(2)\ncalls=7 0 \n10 10\n\n"
+            "fn=(3)\n12 1\ncfn=(5)\ncalls=2 0 \n12 5\ncfn=(2)\ncalls=4 0 \n12 5\n\ntotals: 1234\n"
+        )
+        self.assertEqual(callgrind.totals(text), callgrind.Totals(1234, 9))
+        self.assertIsNone(callgrind.totals(text.partition("totals")[0]))
+
+
+class Gate(unittest.TestCase):
+    def test_a_figure_is_worse_beyond_the_tolerance(self) -> None:
+        self.assertFalse(gate.Difference("small", "instructions_per_request", 102, 100).is_worse(0.03))
+        self.assertTrue(gate.Difference("small", "instructions_per_request", 104, 100).is_worse(0.03))
+        self.assertFalse(gate.Difference("small", "instructions_per_request", 104, None).is_worse(0.03))
+
+    def test_no_allocation_has_a_tolerance_too(self) -> None:
+        self.assertFalse(gate.Difference("small", "allocations_per_request", 0.009, 0).is_worse(0.03))
+        self.assertTrue(gate.Difference("small", "allocations_per_request", 0.011, 0).is_worse(0.03))
 
 
 if __name__ == "__main__":
