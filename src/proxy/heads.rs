@@ -15,7 +15,7 @@ use crate::{
         version::Version,
         write::{HeadWriter, LeftOut, Overflow},
     },
-    policy::{forwarded::Hop, headers::HeaderEdits},
+    policy::{forwarded::Hop, headers::HeaderEdits, request_id::REQUEST_ID_BYTES},
     table::Forwarding,
 };
 
@@ -153,6 +153,33 @@ pub(super) fn forwarding_lines(
     let is_ours = |name: FieldName| edits.is_empty() || !edits.removes(name.as_str().as_bytes());
     let hop =
         Hop { peer: facts.peer.ip(), host: facts.authority(), scheme: "http", is_trusted: facts.is_trusted };
+    if forwarding.x_forwarded && !facts.is_trusted && !edits.removes_any() {
+        hop.append_x_forwarded_anew(lines);
+    } else {
+        edited_x_forwarded(facts, forwarding, &hop, is_ours, lines);
+    }
+    if forwarding.forwarded && is_ours(FieldName::Forwarded) {
+        hop.append_forwarded(facts.values(FieldName::Forwarded), lines);
+    }
+    if forwarding.request_id && is_ours(FieldName::XRequestId) {
+        lines.extend_from_slice(b"X-Request-Id: ");
+        // One of ours, as most are, has a known length.
+        match <&[u8; REQUEST_ID_BYTES]>::try_from(facts.id) {
+            Ok(id) => lines.extend_from_slice(id),
+            Err(_) => lines.extend_from_slice(facts.id),
+        }
+        lines.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends the `X-Forwarded-` lines where a trusted peer may have said something or the operator removes some.
+fn edited_x_forwarded(
+    facts: &Facts<'_>,
+    forwarding: &Forwarding,
+    hop: &Hop<'_>,
+    is_ours: impl Fn(FieldName) -> bool,
+    lines: &mut Vec<u8>,
+) {
     if forwarding.x_forwarded && is_ours(FieldName::XForwardedFor) {
         hop.append_x_forwarded_for(facts.values(FieldName::XForwardedFor), lines);
     }
@@ -161,14 +188,6 @@ pub(super) fn forwarding_lines(
     }
     if forwarding.x_forwarded && is_ours(FieldName::XForwardedHost) {
         hop.append_x_forwarded_host(facts.values(FieldName::XForwardedHost), lines);
-    }
-    if forwarding.forwarded && is_ours(FieldName::Forwarded) {
-        hop.append_forwarded(facts.values(FieldName::Forwarded), lines);
-    }
-    if forwarding.request_id && is_ours(FieldName::XRequestId) {
-        lines.extend_from_slice(b"X-Request-Id: ");
-        lines.extend_from_slice(facts.id);
-        lines.extend_from_slice(b"\r\n");
     }
 }
 
@@ -215,9 +234,9 @@ pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), E
     let names = if drops_length { CONTENT_LENGTH } else { NameSet::NONE };
     to.lines(head, first, &response.fields, &left_out(names, edits));
     if !response.fields.has(FieldName::Date) && !edits.removes(b"date") {
-        to.field(b"Date", &parts.date);
+        date(&mut to, &parts.date);
     }
-    to.put(parts.lines);
+    to.put_lines(parts.lines);
     if parts.send_as == SendAs::Chunked {
         to.put(b"Transfer-Encoding: chunked\r\n");
     }
@@ -301,6 +320,16 @@ fn status_line(to: &mut HeadWriter<'_>, code: u16, reason: Option<&[u8]>) {
     to.put(b" ");
     to.put(reason.unwrap_or_else(|| status::reason(code).as_bytes()));
     to.put(b"\r\n");
+}
+
+/// The line in one piece, whose length is known when this is compiled.
+fn date(to: &mut HeadWriter<'_>, date: &[u8; HTTP_DATE_BYTES]) {
+    const NAME: &[u8; 6] = b"Date: ";
+    let mut line = [0; NAME.len() + HTTP_DATE_BYTES + 2];
+    line[..NAME.len()].copy_from_slice(NAME);
+    line[NAME.len()..][..HTTP_DATE_BYTES].copy_from_slice(date);
+    line[NAME.len() + HTTP_DATE_BYTES..].copy_from_slice(b"\r\n");
+    to.put(&line);
 }
 
 fn connection(to: &mut HeadWriter<'_>, keep_alive: bool, version: Version) {
