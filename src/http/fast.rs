@@ -43,7 +43,10 @@ fn trimmed(bytes: &[u8], mut start: usize, mut end: usize) -> Extent {
 }
 
 /// Reads field lines from `at` to the blank line, at most `fields_max`; says where the head ends. `None`: not this way.
-#[inline]
+///
+/// Not inlined: within a connection's state machine there are too few registers left for its loop, which costs more per
+/// field than the call per head.
+#[inline(never)]
 pub(super) fn fields(
     bytes: &[u8],
     mut at: usize,

@@ -90,7 +90,7 @@ field_names! {
 impl FieldName {
     /// Which of the known names `name` is, whatever its case. Most others are told by one look at a table; else it
     /// costs one hash of three bytes and one comparison.
-    #[inline]
+    #[inline(always)]
     pub fn recognise(name: &[u8]) -> Self {
         let Some(first) = name.first() else { return Self::Other };
         if name.len() >= 64 || LENGTHS[usize::from(first & 0x1f)] >> name.len() & 1 == 0 {
@@ -99,7 +99,6 @@ impl FieldName {
         Self::look_up(name)
     }
 
-    #[inline]
     fn look_up(name: &[u8]) -> Self {
         let Some(slot) = slot(name, SEED) else { return Self::Other };
         let candidate = SLOTS[slot];
