@@ -88,9 +88,18 @@ field_names! {
 }
 
 impl FieldName {
-    /// Which of the known names `name` is, whatever its case. Costs one hash of three bytes and one comparison.
-    #[inline]
+    /// Which of the known names `name` is, whatever its case. Most others are told by one look at a table; else it
+    /// costs one hash of three bytes and one comparison.
+    #[inline(always)]
     pub fn recognise(name: &[u8]) -> Self {
+        let Some(first) = name.first() else { return Self::Other };
+        if name.len() >= 64 || LENGTHS[usize::from(first & 0x1f)] >> name.len() & 1 == 0 {
+            return Self::Other;
+        }
+        Self::look_up(name)
+    }
+
+    fn look_up(name: &[u8]) -> Self {
         let Some(slot) = slot(name, SEED) else { return Self::Other };
         let candidate = SLOTS[slot];
         if is_folded(name, candidate.as_str().as_bytes()) { candidate } else { Self::Other }
@@ -132,6 +141,65 @@ impl FieldName {
     /// such a field late would change a decision already made.
     pub const fn is_forbidden_in_trailers(self) -> bool {
         !matches!(self, Self::Other | Self::Etag | Self::LastModified | Self::ProxyStatus | Self::Server)
+    }
+}
+
+/// A bit for the length of each known name, by the lower five bits of its first letter, which its case does not change.
+static LENGTHS: [u64; 32] = {
+    let mut lengths = [0; 32];
+    let mut i = 0;
+    while i < KNOWN.len() {
+        let text = TEXTS[i].as_bytes();
+        assert!(text.len() < 64, "a known name is too long for the table");
+        lengths[(text[0] & 0x1f) as usize] |= 1 << text.len();
+        i += 1;
+    }
+    lengths
+};
+
+/// A set of names; all that are not known are one of it, [`FieldName::Other`].
+#[derive(Copy, Clone, Default, Debug, PartialEq, Eq)]
+pub struct NameSet(u64);
+
+const _: () = assert!(KNOWN.len() < u64::BITS as usize, "a name, and Other, is a bit of a word");
+
+impl NameSet {
+    /// No name.
+    pub const NONE: Self = Self(0);
+
+    /// These names.
+    pub const fn of(names: &[FieldName]) -> Self {
+        let mut set = Self::NONE;
+        let mut i = 0;
+        while i < names.len() {
+            set = set.and(names[i]);
+            i += 1;
+        }
+        set
+    }
+
+    /// These names and `name`.
+    #[inline]
+    pub const fn and(self, name: FieldName) -> Self {
+        Self(self.0 | 1 << name as u8)
+    }
+
+    /// The names of both.
+    #[inline]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether `name` is one of them.
+    #[inline]
+    pub const fn has(self, name: FieldName) -> bool {
+        self.0 >> name as u8 & 1 != 0
+    }
+
+    /// Whether some name is in both.
+    #[inline]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 }
 
@@ -201,75 +269,143 @@ pub struct Field {
 }
 
 /// The fields of a head, in order. Reuse it: cleared, it keeps its memory.
+///
+/// What is asked of every head is noted while it is parsed, so that nobody walks the fields for it: which names there
+/// are, and which lines cannot go on as they came.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
-pub struct Fields(Vec<Field>);
+pub struct Fields {
+    list: Vec<Field>,
+    names: NameSet,
+    marked: Places,
+}
+
+/// A bit for each field of a head, by its place.
+pub(super) type Places = [u64; FIELDS_MAX / u64::BITS as usize];
+const _: () = assert!(FIELDS_MAX.is_multiple_of(u64::BITS as usize));
+
+/// Adds a place. One beyond the most that a head may have is a defect, and a panic rather than a field that leaks.
+#[inline]
+pub(super) const fn mark(places: &mut Places, at: usize) {
+    places[at / u64::BITS as usize] |= 1 << (at % u64::BITS as usize);
+}
 
 impl Fields {
     /// Room for `fields` fields before anything is allocated.
     pub fn with_capacity(fields: usize) -> Self {
-        Self(Vec::with_capacity(fields))
+        Self { list: Vec::with_capacity(fields), ..Self::default() }
     }
 
     /// Forgets all fields and keeps the memory.
     #[inline]
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.list.clear();
+        self.names = NameSet::NONE;
+        self.marked = Places::default();
     }
 
-    /// Appends one.
+    /// Appends one, at most [`FIELDS_MAX`] of them. `is_canonical`: its line is `name: value` and CRLF, with nothing
+    /// between it and the next.
     #[inline]
-    pub fn push(&mut self, field: Field) {
-        self.0.push(field);
+    pub(super) fn push(&mut self, field: Field, is_canonical: bool) {
+        self.names = self.names.and(field.name);
+        if field.hop || !is_canonical {
+            mark(&mut self.marked, self.list.len());
+        }
+        self.list.push(field);
     }
 
-    /// Forgets all fields and takes these, looking for memory once.
+    /// Makes those that `ends` says end at this hop.
+    pub(super) fn end_here(&mut self, ends: impl Fn(&Field) -> bool) {
+        for (at, field) in self.list.iter_mut().enumerate() {
+            if ends(field) {
+                field.hop = true;
+                mark(&mut self.marked, at);
+            }
+        }
+    }
+
+    /// The places of those that do not go on as they came: they end at this hop, or their line is not in shape.
     #[inline]
-    pub(super) fn refill(&mut self, fields: impl ExactSizeIterator<Item = Field>) {
-        self.0.clear();
-        self.0.extend(fields);
+    pub(super) const fn marked(&self) -> &Places {
+        &self.marked
+    }
+
+    /// Where the first field's line begins in the whole `head`; the blank line when there is none.
+    #[inline]
+    pub fn start(&self, head: &[u8]) -> usize {
+        self.line_start(head, 0)
+    }
+
+    /// Where the line of the field at `at` ends in the whole `head`, its CRLF included.
+    #[inline]
+    pub(super) fn line_end(&self, head: &[u8], at: usize) -> usize {
+        self.line_start(head, at + 1)
+    }
+
+    /// Lines follow each other without a gap, and the blank line follows the last.
+    #[inline]
+    fn line_start(&self, head: &[u8], at: usize) -> usize {
+        self.list.get(at).map_or(head.len() - 2, |field| field.name_at.start as usize)
     }
 
     /// How many there are.
     #[inline]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// All, in the order they came.
     #[inline]
     pub fn as_slice(&self) -> &[Field] {
-        &self.0
+        &self.list
     }
 
     /// All, in the order they came.
     #[inline]
     pub fn iter(&self) -> std::slice::Iter<'_, Field> {
-        self.0.iter()
+        self.list.iter()
     }
 
-    /// All, to be marked.
+    /// The names there are.
     #[inline]
-    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Field> {
-        self.0.iter_mut()
+    pub fn names(&self) -> NameSet {
+        self.names
+    }
+
+    /// Whether there is a field of this name.
+    #[inline]
+    pub fn has(&self, name: FieldName) -> bool {
+        self.names.has(name)
+    }
+
+    /// Every field of this name. Costs nothing when there is none.
+    #[inline]
+    pub fn named(&self, name: FieldName) -> impl DoubleEndedIterator<Item = &Field> {
+        let list = if self.has(name) { self.as_slice() } else { &[] };
+        list.iter().filter(move |field| field.name == name)
     }
 
     /// The first field of this name. [`FieldName::Other`] finds the first unknown one, which is rarely meant.
     #[inline]
     pub fn find(&self, name: FieldName) -> Option<&Field> {
-        self.0.iter().find(|field| field.name == name)
+        self.named(name).next()
     }
 
     /// The first field called `name`, whatever its case; `head` is what the fields were parsed from.
-    pub fn find_by_name(&self, head: &[u8], name: &[u8]) -> Option<&Field> {
-        self.0.iter().find(|field| {
-            field.name_at.len as usize == name.len() && field.name_at.bytes(head).eq_ignore_ascii_case(name)
-        })
+    pub fn find_by_name<'f>(&'f self, head: &'f [u8], name: &'f [u8]) -> Option<&'f Field> {
+        self.called(head, name).next()
+    }
+
+    /// Every field called `name`, whatever its case; `head` is what the fields were parsed from.
+    pub fn called<'f>(&'f self, head: &'f [u8], name: &'f [u8]) -> impl Iterator<Item = &'f Field> {
+        self.named(FieldName::recognise(name))
+            .filter(move |field| field.name_at.bytes(head).eq_ignore_ascii_case(name))
     }
 }
 
@@ -277,12 +413,13 @@ impl<'f> IntoIterator for &'f Fields {
     type Item = &'f Field;
     type IntoIter = std::slice::Iter<'f, Field>;
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.list.iter()
     }
 }
 
-/// Whether `text` is `lower` in any case. `lower` has lower-case letters, digits and `-` only. Eight bytes at a time:
-/// field names are short and there are many of them, and this is less than half of what `eq_ignore_ascii_case` costs.
+/// Whether `text` is `lower` in any case. `lower` has lower-case letters, digits and `-` only. By words, the last of which
+/// overlaps the one before: field names are short and there are many of them, and this is less than half of what
+/// `eq_ignore_ascii_case` costs.
 #[inline]
 pub(super) fn is_folded(text: &[u8], lower: &[u8]) -> bool {
     const WORD: usize = size_of::<u64>();
@@ -291,18 +428,15 @@ pub(super) fn is_folded(text: &[u8], lower: &[u8]) -> bool {
         return false;
     }
     if len < WORD {
-        return text
-            .iter()
-            .zip(lower)
-            .fold(0, |difference, (byte, low)| difference | difference_of(*byte, *low))
-            == 0;
+        return match (ends(text), ends(lower)) {
+            (Some(word), Some(low)) => is_folded_word(word, low),
+            _ => text.iter().zip(lower).all(|(byte, low)| byte | low >> 1 & 0x20 == *low),
+        };
     }
-    // The last word overlaps the one before.
     let mut at = 0;
     loop {
         let (Some(word), Some(low)) = (word_at(text, at), word_at(lower, at)) else { return false };
-        // In `low` only letters have the bit 0x40; upper case lacks 0x20.
-        if word | (low >> 1 & 0x2020_2020_2020_2020) != low {
+        if !is_folded_word(word, low) {
             return false;
         }
         if at + WORD >= len {
@@ -312,9 +446,17 @@ pub(super) fn is_folded(text: &[u8], lower: &[u8]) -> bool {
     }
 }
 
+/// In `low` only letters have the bit 0x40; upper case lacks 0x20.
 #[inline]
-fn difference_of(byte: u8, low: u8) -> u8 {
-    (byte | low >> 1 & 0x20) ^ low
+const fn is_folded_word(word: u64, low: u64) -> bool {
+    word | (low >> 1 & 0x2020_2020_2020_2020) == low
+}
+
+/// The first and the last four bytes of four to eight.
+#[inline]
+fn ends(text: &[u8]) -> Option<u64> {
+    let (first, last) = (text.first_chunk()?, text.last_chunk()?);
+    Some(u64::from(u32::from_ne_bytes(*first)) | u64::from(u32::from_ne_bytes(*last)) << 32)
 }
 
 #[inline]

@@ -125,6 +125,12 @@ impl ConnectionOptions {
     }
 }
 
+/// Whether the connection outlives an exchange whose message says nothing of it.
+#[inline]
+pub(super) fn persists_unsaid(version: Version) -> bool {
+    ConnectionOptions::default().persist(version)
+}
+
 /// A `Connection` field that is no list of tokens, or too long a one.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionInvalid;
@@ -168,9 +174,7 @@ fn read_connection(bytes: &[u8], fields: &mut Fields) -> Result<ConnectionOption
             options.keep_alive |= is_folded(option, b"keep-alive");
             options.upgrade |= is_folded(option, b"upgrade");
             if FieldName::recognise(option).may_be_nominated() {
-                for field in fields.iter_mut().filter(|field| field.name_at.len as usize == option.len()) {
-                    field.hop |= field.name_at.bytes(bytes).eq_ignore_ascii_case(option);
-                }
+                fields.end_here(|field| field.name_at.bytes(bytes).eq_ignore_ascii_case(option));
             }
         }
     }

@@ -230,14 +230,18 @@ pub(super) fn collect(
     noted: &mut Noted,
 ) -> Result<(), LineError> {
     let mut clean = bytes.ends_with(b"\r\n\r\n");
-    fields.refill(headers.iter().map(|header| {
+    fields.clear();
+    for header in headers {
         let name = FieldName::recognise(header.name.as_bytes());
         let name_at = Extent::of(bytes, header.name.as_bytes());
         let value_at = Extent::of(bytes, header.value);
         clean &= bytes.get((name_at.start as usize).wrapping_sub(2)) == Some(&b'\r');
+        let is_canonical = bytes[name_at.end()..].starts_with(b": ")
+            && value_at.start as usize == name_at.end() + 2
+            && bytes[value_at.end()..].starts_with(b"\r\n");
         noted.note(name, value_at);
-        Field { name, hop: name.is_hop_by_hop(), name_at, value_at }
-    }));
+        fields.push(Field { name, hop: name.is_hop_by_hop(), name_at, value_at }, is_canonical);
+    }
     if clean { Ok(()) } else { Err(LineError::BareLf) }
 }
 
@@ -247,7 +251,7 @@ pub(super) fn values<'h>(
     fields: &'h Fields,
     name: FieldName,
 ) -> impl Iterator<Item = &'h [u8]> {
-    fields.iter().filter(move |field| field.name == name).map(|field| field.value_at.bytes(bytes))
+    fields.named(name).map(|field| field.value_at.bytes(bytes))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod fast;
 pub mod field;
 pub mod framing;
 pub mod head;
+mod lanes;
 pub mod method;
 pub mod path;
 pub mod request;

@@ -8,7 +8,7 @@ use super::{
     authority::Authority,
     extent::Extent,
     fast,
-    field::{FIELDS_MAX, FieldName, Fields, is_folded},
+    field::{FIELDS_MAX, FieldName, Fields, NameSet, is_folded},
     framing::{self, BodyLength, ConnectionInvalid, FramingError},
     head::{self, LineError, Noted},
     method::{METHOD_BYTES_MAX, Method},
@@ -264,6 +264,17 @@ fn refuse(bytes: &[u8], error: httparse::Error, first_line_is_split: bool) -> Re
     }
 }
 
+/// The fields that what follows `Host` in [`understand`] reads. A head without any of them, as most are, need not be
+/// asked for each.
+const MEANT_FOR_THIS_HOP: NameSet = NameSet::of(&[
+    FieldName::Connection,
+    FieldName::ContentLength,
+    FieldName::Expect,
+    FieldName::Te,
+    FieldName::TransferEncoding,
+    FieldName::Upgrade,
+]);
+
 /// Reads the meaning of a complete head.
 #[inline]
 fn understand(
@@ -294,6 +305,12 @@ fn understand(
     head.authority = authority.whole;
     head.host = authority.host;
     head.port = authority.port;
+    if !head.fields.names().meets(MEANT_FOR_THIS_HOP) {
+        head.body = BodyLength::None;
+        head.keep_alive = framing::persists_unsaid(head.version);
+        (head.upgrade, head.expect_continue, head.te_trailers) = (None, false, false);
+        return Ok(());
+    }
     head.body = framing::body_length(bytes, noted, head.version)?;
     let connection = framing::connection(bytes, noted, &mut head.fields)?;
     head.keep_alive = connection.persist(head.version);

@@ -230,8 +230,7 @@ fn understand(
     head.status = status;
     // `httparse` gives no reason phrase that has obs-text. The line ends two bytes before the first name, or the
     // blank line.
-    let line_end =
-        head.fields.as_slice().first().map_or(bytes.len() - 2, |field| field.name_at.start as usize) - 2;
+    let line_end = head.fields.start(bytes) - 2;
     head.reason = Extent::between((STATUS_END + 1).min(line_end), line_end);
     let length = framing::body_length(bytes, noted, head.version)?;
     head.chunked = length == BodyLength::Chunked;

@@ -140,6 +140,12 @@ impl HeaderEdits {
         self.removed.is_empty() && self.lines.is_empty()
     }
 
+    /// Whether any field of a message may have to go.
+    #[inline]
+    pub fn removes_any(&self) -> bool {
+        !self.removed.is_empty()
+    }
+
     /// Whether the message's own field of this name goes: it is to be removed, or to be replaced. In whatever case.
     #[inline]
     pub fn removes(&self, name: &[u8]) -> bool {

@@ -1,15 +1,18 @@
 //! Request ids: new ones as UUIDv7, and which incoming ones are good enough to keep. Where the time and the random
 //! bits come from, and whether the peer is to be believed, the caller decides.
 
+/// Bytes of a new id.
+pub const REQUEST_ID_BYTES: usize = 36;
+
 /// A new id: a UUIDv7 (RFC 9562 §5.7) as text, lower case, such as `019b76da-a800-7d3c-9f00-5be0d78b3a11`.
 /// `unix_ms`: milliseconds since 1970, of which 48 bits are used. Two ids of one millisecond are in no particular
 /// order; 74 random bits keep them apart. They identify and do not authorise: `rng` need not be unpredictable.
-pub fn uuid_v7(unix_ms: u64, rng: &mut fastrand::Rng) -> [u8; 36] {
+pub fn uuid_v7(unix_ms: u64, rng: &mut fastrand::Rng) -> [u8; REQUEST_ID_BYTES] {
     let high = (unix_ms << 16) | 0x7000 | (rng.u64(..) & 0x0fff);
     let low = (0b10 << 62) | (rng.u64(..) >> 2);
     let [time, version] = [eight_hex((high >> 32) as u32), eight_hex(high as u32)];
     let [variant, tail] = [eight_hex((low >> 32) as u32), eight_hex(low as u32)];
-    let mut text = [b'-'; 36];
+    let mut text = [b'-'; REQUEST_ID_BYTES];
     text[..8].copy_from_slice(&time);
     text[9..13].copy_from_slice(&version[..4]);
     text[14..18].copy_from_slice(&version[4..]);

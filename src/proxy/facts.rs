@@ -56,11 +56,7 @@ impl<'f> Facts<'f> {
     /// The values of a known field.
     pub(super) fn values(&self, name: FieldName) -> impl DoubleEndedIterator<Item = &'f [u8]> {
         let bytes = self.bytes;
-        self.head
-            .fields
-            .iter()
-            .filter(move |field| field.name == name)
-            .map(move |field| field.value_at.bytes(bytes))
+        self.head.fields.named(name).map(move |field| field.value_at.bytes(bytes))
     }
 
     /// The first value of any field.
@@ -143,10 +139,8 @@ impl RequestView for Facts<'_> {
     }
 
     fn header(&self, name: &str, mut test: impl FnMut(&[u8]) -> bool) -> bool {
-        self.head.fields.iter().any(|field| {
-            field.name_at.bytes(self.bytes).eq_ignore_ascii_case(name.as_bytes())
-                && test(field.value_at.bytes(self.bytes))
-        })
+        let mut fields = self.head.fields.called(self.bytes, name.as_bytes());
+        fields.any(|field| test(field.value_at.bytes(self.bytes)))
     }
 }
 

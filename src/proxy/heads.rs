@@ -1,23 +1,21 @@
 //! The heads that leave the gateway: what is kept of a received head, what is put in its place, what is added. One
 //! buffer, written once.
 
-use std::cell::Cell;
-
 use super::{error::Error, facts::Facts};
 use crate::{
     buf::{Buf, SMALL_BYTES, Size},
     clock::HTTP_DATE_BYTES,
     http::{
         body::SendAs,
-        field::{Field, FieldName, Fields},
+        field::{FieldName, NameSet},
         framing::BodyLength,
         request::TargetForm,
         response::{ResponseBody, ResponseHead},
         status,
         version::Version,
-        write::{HeadWriter, Overflow},
+        write::{HeadWriter, LeftOut, Overflow},
     },
-    policy::{forwarded::Hop, headers::HeaderEdits},
+    policy::{forwarded::Hop, headers::HeaderEdits, request_id::REQUEST_ID_BYTES},
     table::Forwarding,
 };
 
@@ -55,35 +53,22 @@ pub(super) struct RequestParts<'a> {
 
 /// Writes the head that goes upstream.
 pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Error> {
-    let RequestParts { facts, edits, .. } = parts;
+    let RequestParts { facts, edits, forwarding, .. } = parts;
     let head = facts.head;
     let mut to = HeadWriter::new(out);
     // The request line and Host go on as they came, unless there is something to change in them.
     let goes_as_is = parts.is_as_sent && parts.rewritten.is_none() && parts.host.is_none();
     let mut first = 0..0;
     if goes_as_is && head.target == TargetForm::Origin && head.version == Version::Http11 {
-        first = head.method_at.start as usize..line_end(facts.bytes, &head.fields);
+        first = head.method_at.start as usize..head.fields.start(facts.bytes);
     } else {
         request_line(&mut to, parts);
     }
-    let keeps_host = !first.is_empty();
-    let keeps_forwarding = facts.is_trusted;
-    let forwarding = parts.forwarding;
-    let keeps = |field: &Field| {
-        let goes_on = match field.name {
-            FieldName::Host => keeps_host,
-            FieldName::XForwardedFor | FieldName::XForwardedProto | FieldName::XForwardedHost => {
-                keeps_forwarding && !forwarding.x_forwarded
-            }
-            FieldName::Forwarded => keeps_forwarding && !forwarding.forwarded,
-            FieldName::XRequestId => keeps_forwarding && !forwarding.request_id,
-            // Not written here, but read behind many a proxy: a stranger must not be believed there either.
-            FieldName::XForwardedPort | FieldName::XRealIp => keeps_forwarding,
-            _ => !field.hop,
-        };
-        goes_on && (edits.is_empty() || !edits.removes(field.name_at.bytes(facts.bytes)))
-    };
-    to.lines(facts.bytes, first, &head.fields, keeps);
+    let mut names = disowned(forwarding, facts.is_trusted);
+    if first.is_empty() {
+        names = names.and(FieldName::Host);
+    }
+    to.lines(facts.bytes, first, &head.fields, &left_out(names, edits));
     to.put(parts.lines);
     if head.body == BodyLength::Chunked {
         to.put(b"Transfer-Encoding: chunked\r\n");
@@ -115,9 +100,39 @@ fn request_line(to: &mut HeadWriter<'_>, parts: &RequestParts<'_>) {
     to.field(b"Host", parts.host.unwrap_or_else(|| facts.authority()));
 }
 
-/// Where a head's first line ends: where its first field begins, or the blank line.
-fn line_end(head: &[u8], fields: &Fields) -> usize {
-    fields.iter().next().map_or(head.len() - 2, |field| field.name_at.start as usize)
+const X_FORWARDED: NameSet =
+    NameSet::of(&[FieldName::XForwardedFor, FieldName::XForwardedHost, FieldName::XForwardedProto]);
+const FORWARDED: NameSet = NameSet::of(&[FieldName::Forwarded]);
+const REQUEST_ID: NameSet = NameSet::of(&[FieldName::XRequestId]);
+
+/// What a stranger says of itself and must not be believed, here or behind the gateway: also where it is not written
+/// here, since many an upstream reads it.
+const CLAIMS: NameSet = X_FORWARDED
+    .union(FORWARDED)
+    .union(REQUEST_ID)
+    .union(NameSet::of(&[FieldName::XForwardedPort, FieldName::XRealIp]));
+
+/// The fields about who asks that do not go on: all of a stranger's, and of a trusted peer's those that are written
+/// anew.
+#[inline]
+fn disowned(forwarding: &Forwarding, is_trusted: bool) -> NameSet {
+    if !is_trusted {
+        return CLAIMS;
+    }
+    [
+        (forwarding.x_forwarded, X_FORWARDED),
+        (forwarding.forwarded, FORWARDED),
+        (forwarding.request_id, REQUEST_ID),
+    ]
+    .into_iter()
+    .filter(|(is_written, _)| *is_written)
+    .fold(NameSet::NONE, |all, (_, names)| all.union(names))
+}
+
+/// The fields of these names, and those that the operator removes or sets.
+#[inline]
+fn left_out(names: NameSet, edits: &HeaderEdits) -> LeftOut<impl Fn(&[u8]) -> bool> {
+    LeftOut { names, removes: edits.removes_any().then_some(|name: &[u8]| edits.removes(name)) }
 }
 
 fn via(to: &mut HeadWriter<'_>, forwarding: &Forwarding, received: Version) {
@@ -138,6 +153,33 @@ pub(super) fn forwarding_lines(
     let is_ours = |name: FieldName| edits.is_empty() || !edits.removes(name.as_str().as_bytes());
     let hop =
         Hop { peer: facts.peer.ip(), host: facts.authority(), scheme: "http", is_trusted: facts.is_trusted };
+    if forwarding.x_forwarded && !facts.is_trusted && !edits.removes_any() {
+        hop.append_x_forwarded_anew(lines);
+    } else {
+        edited_x_forwarded(facts, forwarding, &hop, is_ours, lines);
+    }
+    if forwarding.forwarded && is_ours(FieldName::Forwarded) {
+        hop.append_forwarded(facts.values(FieldName::Forwarded), lines);
+    }
+    if forwarding.request_id && is_ours(FieldName::XRequestId) {
+        lines.extend_from_slice(b"X-Request-Id: ");
+        // One of ours, as most are, has a known length.
+        match <&[u8; REQUEST_ID_BYTES]>::try_from(facts.id) {
+            Ok(id) => lines.extend_from_slice(id),
+            Err(_) => lines.extend_from_slice(facts.id),
+        }
+        lines.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends the `X-Forwarded-` lines where a trusted peer may have said something or the operator removes some.
+fn edited_x_forwarded(
+    facts: &Facts<'_>,
+    forwarding: &Forwarding,
+    hop: &Hop<'_>,
+    is_ours: impl Fn(FieldName) -> bool,
+    lines: &mut Vec<u8>,
+) {
     if forwarding.x_forwarded && is_ours(FieldName::XForwardedFor) {
         hop.append_x_forwarded_for(facts.values(FieldName::XForwardedFor), lines);
     }
@@ -146,14 +188,6 @@ pub(super) fn forwarding_lines(
     }
     if forwarding.x_forwarded && is_ours(FieldName::XForwardedHost) {
         hop.append_x_forwarded_host(facts.values(FieldName::XForwardedHost), lines);
-    }
-    if forwarding.forwarded && is_ours(FieldName::Forwarded) {
-        hop.append_forwarded(facts.values(FieldName::Forwarded), lines);
-    }
-    if forwarding.request_id && is_ours(FieldName::XRequestId) {
-        lines.extend_from_slice(b"X-Request-Id: ");
-        lines.extend_from_slice(facts.id);
-        lines.extend_from_slice(b"\r\n");
     }
 }
 
@@ -165,6 +199,8 @@ pub(super) fn send_as(framing: ResponseBody, client: Version) -> SendAs {
         _ => SendAs::Plain,
     }
 }
+
+const CONTENT_LENGTH: NameSet = NameSet::of(&[FieldName::ContentLength]);
 
 /// What a relayed response's head is made of.
 pub(super) struct ResponseParts<'a> {
@@ -188,25 +224,19 @@ pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), E
     let ResponseParts { response, head, edits, .. } = parts;
     let mut to = HeadWriter::new(out);
     // Everything up to the first field that is left out goes on in one piece, the status line included.
-    let mut first = 0..line_end(head, &response.fields);
+    let mut first = 0..response.fields.start(head);
     if response.version != Version::Http11 || response.reason.is_empty() {
         first = 0..0;
         status_line(&mut to, response.status, Some(response.reason.bytes(head)));
     }
     // RFC 9110 §8.6: no Content-Length where there can be no content.
     let drops_length = parts.is_tunnel || response.status == 204;
-    let has_date = Cell::new(false);
-    to.lines(head, first, &response.fields, |field| {
-        has_date.set(has_date.get() || field.name == FieldName::Date);
-        match field.name {
-            FieldName::ContentLength if drops_length => false,
-            _ => !field.hop && (edits.is_empty() || !edits.removes(field.name_at.bytes(head))),
-        }
-    });
-    if !has_date.get() && !edits.removes(b"date") {
-        to.field(b"Date", &parts.date);
+    let names = if drops_length { CONTENT_LENGTH } else { NameSet::NONE };
+    to.lines(head, first, &response.fields, &left_out(names, edits));
+    if !response.fields.has(FieldName::Date) && !edits.removes(b"date") {
+        date(&mut to, &parts.date);
     }
-    to.put(parts.lines);
+    to.put_lines(parts.lines);
     if parts.send_as == SendAs::Chunked {
         to.put(b"Transfer-Encoding: chunked\r\n");
     }
@@ -231,7 +261,7 @@ pub(super) fn interim(
 ) -> Result<(), Error> {
     let mut to = HeadWriter::new(out);
     status_line(&mut to, response.status, Some(response.reason.bytes(head)));
-    to.fields(head, &response.fields, |field| !field.hop && field.name != FieldName::ContentLength);
+    to.fields(head, &response.fields, &LeftOut::names(CONTENT_LENGTH));
     if response.status != 100 {
         via(&mut to, forwarding, response.version);
     }
@@ -290,6 +320,16 @@ fn status_line(to: &mut HeadWriter<'_>, code: u16, reason: Option<&[u8]>) {
     to.put(b" ");
     to.put(reason.unwrap_or_else(|| status::reason(code).as_bytes()));
     to.put(b"\r\n");
+}
+
+/// The line in one piece, whose length is known when this is compiled.
+fn date(to: &mut HeadWriter<'_>, date: &[u8; HTTP_DATE_BYTES]) {
+    const NAME: &[u8; 6] = b"Date: ";
+    let mut line = [0; NAME.len() + HTTP_DATE_BYTES + 2];
+    line[..NAME.len()].copy_from_slice(NAME);
+    line[NAME.len()..][..HTTP_DATE_BYTES].copy_from_slice(date);
+    line[NAME.len() + HTTP_DATE_BYTES..].copy_from_slice(b"\r\n");
+    to.put(&line);
 }
 
 fn connection(to: &mut HeadWriter<'_>, keep_alive: bool, version: Version) {

@@ -98,7 +98,12 @@ pub const HEX: &[u8; 16] = b"0123456789abcdef";
 /// mapped into IPv6 (RFC 4291 §2.5.5.2) is written as the IPv4 address it is: a listener on `[::]` sees those.
 pub fn append_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip.to_canonical() {
-        IpAddr::V4(ip) => out.extend_from_slice(&ipv4(ip)),
+        IpAddr::V4(ip) => {
+            let (text, length) = (ipv4(ip), out.len());
+            let (bytes, text_length) = text.padded();
+            out.extend_from_slice(bytes);
+            out.truncate(length + text_length);
+        }
         IpAddr::V6(ip) => out.extend_from_slice(&ipv6(ip)),
     }
 }

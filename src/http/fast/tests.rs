@@ -3,11 +3,14 @@
 use proptest::prelude::*;
 
 use super::super::{
+    field::NameSet,
     head::{HeadLimits, Parsed},
     request::{self, RequestHead},
     response::{self, ResponseHead},
+    write::{HeadWriter, LeftOut},
 };
 use super::*;
+use crate::buf::{Buf, Size};
 
 fn requests_agree(bytes: &[u8], limits: &HeadLimits) {
     let (mut quick, mut careful) = (RequestHead::default(), RequestHead::default());
@@ -50,6 +53,18 @@ fn assert_same_fields(bytes: &[u8], quick: &Fields, careful: &Fields) {
         parts.collect::<Vec<_>>()
     };
     assert_eq!(seen(quick), seen(careful));
+    assert_eq!(quick.names(), careful.names());
+    assert_eq!(copied(bytes, quick), copied(bytes, careful));
+}
+
+/// What goes on of a head, without its first line.
+fn copied(bytes: &[u8], fields: &Fields) -> Vec<u8> {
+    let mut out = Buf::take(Size::Large).unwrap();
+    let mut to = HeadWriter::new(&mut out);
+    let head_len = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    to.fields(&bytes[..head_len], fields, &LeftOut::names(NameSet::NONE));
+    to.finish().unwrap();
+    out.filled().to_vec()
 }
 
 const HEADS: &[&str] = &[

@@ -35,7 +35,7 @@ fn fields_are_found_by_name() {
     for (name, value) in [((0, 4), (6, 7)), ((9, 12), (14, 15)), ((17, 20), (22, 23))] {
         let name_at = Extent::between(name.0, name.1);
         let name = FieldName::recognise(name_at.bytes(head));
-        fields.push(Field { name, hop: false, name_at, value_at: Extent::between(value.0, value.1) });
+        fields.push(Field { name, hop: false, name_at, value_at: Extent::between(value.0, value.1) }, true);
     }
     assert_eq!(fields.find(FieldName::Host).unwrap().value_at.bytes(head), b"a");
     assert_eq!(fields.find_by_name(head, b"X-y").unwrap().value_at.bytes(head), b"b");
