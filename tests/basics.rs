@@ -55,3 +55,12 @@ fn no_route_is_a_problem_document_and_keeps_the_connection() {
     client.send("GET /only HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.response().text(), "yes");
 }
+
+/// Huge pages would double what a process at rest holds.
+#[test]
+fn the_process_has_small_pages() {
+    let gateway = Gateway::start(&config("[[route]]\nname = \"x\"\nrespond = {}"));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    // A kernel without the line has no huge pages to refuse.
+    assert!(!status.contains("THP_enabled:\t1"), "{status}");
+}

@@ -89,11 +89,20 @@ fn ask(client: &mut Peer, request: &str, traffic: &Traffic) -> u16 {
 const GET: &str = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
 
+/// Whether the gateway's cores run on rings; on epoll nothing of a ring is counted.
+fn has_ring(gateway: &Gateway) -> bool {
+    std::fs::read_dir(format!("/proc/{}/fd", gateway.pid()))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .any(|to| to.as_os_str() == "anon_inode:[io_uring]")
+}
+
 #[test]
 fn bytes_connections_and_exchanges_are_what_peers_saw() {
     let (above, below) = (Arc::new(Traffic::default()), Traffic::default());
     let upstream = counted_upstream(&above, usize::MAX);
     let gateway = Gateway::start(&all_to(&[upstream.address]));
+    let has_ring = has_ring(&gateway);
     let mut clients = [gateway.connect(), gateway.connect()];
     for turn in 0..10 {
         for client in &mut clients {
@@ -128,6 +137,10 @@ fn bytes_connections_and_exchanges_are_what_peers_saw() {
     ]);
     // Each request and response is one, and each connection that is idle waits in another.
     assert!(figures.get("ring receives") >= 43, "{:?}", figures.0);
+    assert_eq!(figures.get("ring enters") > 0, has_ring, "{:?}", figures.0);
+    // Some receives are left standing, so that there are fewer submissions than operations; but no send is.
+    assert_eq!(figures.get("ring submissions") >= 43, has_ring, "{:?}", figures.0);
+    assert_eq!(figures.get("ring completions") >= 43, has_ring, "{:?}", figures.0);
 }
 
 #[test]

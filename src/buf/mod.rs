@@ -4,6 +4,8 @@
 //!
 //! A block is zeroed when it is first made, so every byte of it is initialised memory and slicing needs no `unsafe`.
 
+mod pages;
+
 use std::cell::RefCell;
 
 /// Bytes of a small buffer: one request or response head, or a small body, in one receive.
@@ -15,11 +17,14 @@ pub const LARGE_BYTES: usize = 64 * 1024;
 /// How many units of the core's budget a large buffer costs; a small one costs one.
 pub const LARGE_UNITS: usize = LARGE_BYTES / SMALL_BYTES;
 
+/// Bytes kept free before and behind what is received into a provided buffer, so that it can be framed where it lies.
+pub const FRAMING_BYTES: usize = 32;
+
 /// Units beyond the core's budget, for refusals only: who finds no buffer is to be told, and that takes one.
 pub const RESERVE_UNITS: usize = 64;
 
 const _: () = assert!(LARGE_UNITS * SMALL_BYTES == LARGE_BYTES);
-const _: () = assert!(LARGE_BYTES <= u32::MAX as usize);
+const _: () = assert!(LARGE_BYTES <= u32::MAX as usize && 2 * FRAMING_BYTES < SMALL_BYTES);
 
 /// The two sizes of buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,30 @@ pub struct PoolFigures {
     pub exhausted: u64,
 }
 
+/// A part of the core's budget that is used otherwise than by buffers. Given back when dropped.
+#[derive(Debug)]
+pub struct Reserved(usize);
+
+/// Reserves `units` of this thread's budget, if they are there.
+pub fn reserve(units: usize) -> Option<Reserved> {
+    POOL.with_borrow_mut(|pool| {
+        let fits = pool.units_in_use() + units <= pool.units_max;
+        fits.then(|| {
+            pool.reserved += units;
+            Reserved(units)
+        })
+    })
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let _ = POOL.try_with(|pool| pool.borrow_mut().reserved -= self.0);
+    }
+}
+
 struct Pool {
+    /// Units that are used otherwise.
+    reserved: usize,
     idle: [Vec<Box<[u8]>>; 2],
     /// The most buffers of each size in use since the last trim, which is how many the pool keeps.
     peak: [usize; 2],
@@ -71,6 +99,7 @@ struct Pool {
 thread_local! {
     static POOL: RefCell<Pool> = const {
         RefCell::new(Pool {
+            reserved: 0,
             idle: [Vec::new(), Vec::new()],
             peak: [0; 2],
             in_use: [0; 2],
@@ -82,7 +111,7 @@ thread_local! {
 
 impl Pool {
     fn units_in_use(&self) -> usize {
-        self.in_use[0] + self.in_use[1] * LARGE_UNITS
+        self.reserved + self.in_use[0] + self.in_use[1] * LARGE_UNITS
     }
 }
 
@@ -133,6 +162,13 @@ impl Buf {
         Self::take_within(size, 0)
     }
 
+    /// Takes a small buffer from this thread's pool if there is one, for what can do without; that there is none is
+    /// not counted.
+    pub fn take_small_if_any() -> Option<Self> {
+        let has_any = POOL.with_borrow(|pool| pool.units_in_use() < pool.units_max);
+        has_any.then(|| Self::take(Size::Small)).flatten()
+    }
+
     /// Takes a small buffer to say so when there is none: beyond the budget there are [`RESERVE_UNITS`] for this.
     pub fn take_reserved() -> Option<Self> {
         Self::take_within(Size::Small, RESERVE_UNITS)
@@ -154,15 +190,24 @@ impl Buf {
         Some(Self { block, start: 0, end: 0, limit })
     }
 
-    /// An empty small buffer: this one, or else another in its place. What waits for a peer holds no more than that.
+    /// A buffer without any room, which costs nothing: what stands for a buffer where none was needed.
     #[inline]
-    pub fn into_small(mut self) -> Option<Self> {
-        if self.capacity() == SMALL_BYTES {
-            self.reset(0, 0);
-            return Some(self);
-        }
-        drop(self);
-        Self::take(Size::Small)
+    pub fn none() -> Self {
+        Self { block: Box::default(), start: 0, end: 0, limit: 0 }
+    }
+
+    /// Its block, to be lent out for longer; it stays counted as in use, and comes back by [`Buf::from_block`].
+    #[inline]
+    pub fn into_block(mut self) -> Box<[u8]> {
+        std::mem::take(&mut self.block)
+    }
+
+    /// A buffer of a block that came from [`Buf::into_block`], with `filled` bytes behind [`FRAMING_BYTES`] of room.
+    #[inline]
+    pub fn from_block(block: Box<[u8]>, filled: usize) -> Self {
+        let start = FRAMING_BYTES as u32;
+        let limit = block.len() as u32 - start;
+        Self { block, start, end: start + (filled as u32).min(limit - start), limit }
     }
 
     /// The bytes in it.
@@ -280,6 +325,9 @@ impl Drop for Buf {
     #[inline]
     fn drop(&mut self) {
         let block = std::mem::take(&mut self.block);
+        if block.is_empty() {
+            return;
+        }
         let size = if block.len() == SMALL_BYTES { Size::Small } else { Size::Large };
         // The pool is gone only when the thread is ending; then the block is simply freed.
         let _ = POOL.try_with(|pool| {
@@ -325,20 +373,6 @@ mod tests {
         assert_eq!(figures().idle[0], 10, "they were needed in the period that ended");
         trim();
         assert_eq!(figures().idle[0], 0);
-    }
-
-    #[test]
-    fn into_small_keeps_a_small_one_and_replaces_a_large_one() {
-        let mut small = Buf::take(Size::Small).unwrap();
-        assert!(small.push(b"x"));
-        let at = small.block.as_ptr();
-        let small = small.into_small().unwrap();
-        assert_eq!((small.block.as_ptr(), small.len(), small.spare_len()), (at, 0, SMALL_BYTES));
-        set_budget(1 + LARGE_UNITS);
-        let large = Buf::take(Size::Large).unwrap();
-        let other = large.into_small().unwrap();
-        assert_eq!((other.capacity(), figures().units_in_use), (SMALL_BYTES, 2));
-        set_budget(usize::MAX);
     }
 
     #[test]

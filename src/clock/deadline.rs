@@ -8,8 +8,6 @@ use std::{
     task::Waker,
 };
 
-use slab::Slab;
-
 /// What a connection task can wait for at the same time, each with a deadline of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
@@ -30,53 +28,76 @@ struct Entry {
     waker: RefCell<Option<Waker>>,
 }
 
+/// Deadlines that lie together in memory, so that the sweep over thousands of idle ones reads it from end to end.
+const CHUNK: usize = 64;
+
+#[derive(Debug)]
+struct Chunk([Entry; CHUNK]);
+
+impl Chunk {
+    fn new() -> Self {
+        Self(
+            [const { Entry { at_ms: [const { Cell::new(NEVER) }; TIMERS], waker: RefCell::new(None) } };
+                CHUNK],
+        )
+    }
+}
+
 /// All deadlines of a core.
 #[derive(Debug, Default)]
 pub struct Deadlines {
-    entries: RefCell<Slab<Rc<Entry>>>,
+    chunks: RefCell<Vec<Rc<Chunk>>>,
+    /// Places that are not taken.
+    free: RefCell<Vec<u32>>,
     now_ms: Cell<u64>,
 }
 
 impl Deadlines {
     /// A new deadline, with no timer running.
     pub fn register(self: &Rc<Self>) -> Deadline {
-        let entry = Rc::new(Entry { at_ms: [const { Cell::new(NEVER) }; TIMERS], waker: RefCell::new(None) });
-        let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
-        Deadline { all: Rc::clone(self), entry, key }
+        let mut chunks = self.chunks.borrow_mut();
+        let place = self.free.borrow_mut().pop();
+        let place = place.unwrap_or_else(|| {
+            let first = (chunks.len() * CHUNK) as u32;
+            chunks.push(Rc::new(Chunk::new()));
+            self.free.borrow_mut().extend((first + 1..first + CHUNK as u32).rev());
+            first
+        });
+        Deadline { all: Rc::clone(self), chunk: Rc::clone(&chunks[place as usize / CHUNK]), place }
     }
 
     /// Wakes every task one of whose timers has run out by `now_ms`.
     pub fn sweep(&self, now_ms: u64) {
         self.now_ms.set(now_ms);
-        for (_, entry) in self.entries.borrow().iter() {
-            if entry.at_ms.iter().any(|at| at.get() <= now_ms)
-                && let Some(waker) = entry.waker.borrow().as_ref()
-            {
-                waker.wake_by_ref();
+        self.each(|entry| {
+            if entry.at_ms.iter().any(|at| at.get() <= now_ms) {
+                entry.wake();
             }
-        }
+        });
     }
 
     /// Lets a timer of every task run out now.
     pub fn expire_all(&self, timer: Timer) {
-        for (_, entry) in self.entries.borrow().iter() {
-            entry.at_ms[timer as usize].set(0);
-        }
-        self.wake_all();
+        self.each(|entry| {
+            if entry.waker.borrow().is_some() {
+                entry.at_ms[timer as usize].set(0);
+                entry.wake();
+            }
+        });
     }
 
     /// Wakes every task.
     pub fn wake_all(&self) {
-        for (_, entry) in self.entries.borrow().iter() {
-            if let Some(waker) = entry.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
-        }
+        self.each(Entry::wake);
+    }
+
+    fn each(&self, on: impl FnMut(&Entry)) {
+        self.chunks.borrow().iter().flat_map(|chunk| &chunk.0).for_each(on);
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.entries.borrow().len()
+        self.chunks.borrow().len() * CHUNK - self.free.borrow().len()
     }
 
     /// Whether there are none.
@@ -85,43 +106,59 @@ impl Deadlines {
     }
 }
 
+impl Entry {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
 /// The timers of one connection task. Gone when dropped.
 #[derive(Debug)]
 pub struct Deadline {
     all: Rc<Deadlines>,
-    entry: Rc<Entry>,
-    key: usize,
+    chunk: Rc<Chunk>,
+    place: u32,
 }
 
 impl Deadline {
+    #[inline]
+    fn entry(&self) -> &Entry {
+        &self.chunk.0[self.place as usize % CHUNK]
+    }
+
     /// Says which task to wake. Once per task is enough.
     pub fn wake_with(&self, waker: &Waker) {
-        *self.entry.waker.borrow_mut() = Some(waker.clone());
+        *self.entry().waker.borrow_mut() = Some(waker.clone());
     }
 
     /// Lets `timer` run out `after_ms` from the last sweep; 0 stops it.
     #[inline]
     pub fn set(&self, timer: Timer, after_ms: u64) {
         let at = if after_ms == 0 { NEVER } else { self.all.now_ms.get() + after_ms };
-        self.entry.at_ms[timer as usize].set(at);
+        self.entry().at_ms[timer as usize].set(at);
     }
 
     /// Stops `timer`.
     #[inline]
     pub fn clear(&self, timer: Timer) {
-        self.entry.at_ms[timer as usize].set(NEVER);
+        self.entry().at_ms[timer as usize].set(NEVER);
     }
 
     /// Whether `timer` has run out.
     #[inline]
     pub fn has_expired(&self, timer: Timer) -> bool {
-        self.entry.at_ms[timer as usize].get() <= self.all.now_ms.get()
+        self.entry().at_ms[timer as usize].get() <= self.all.now_ms.get()
     }
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        self.all.entries.borrow_mut().remove(self.key);
+        let entry = self.entry();
+        entry.at_ms.iter().for_each(|at| at.set(NEVER));
+        *entry.waker.borrow_mut() = None;
+        self.all.free.borrow_mut().push(self.place);
     }
 }
 
@@ -172,5 +209,30 @@ mod tests {
         deadline.set(Timer::Exchange, 0);
         all.sweep(u64::MAX - 1);
         assert!(!deadline.has_expired(Timer::Exchange));
+    }
+
+    #[test]
+    fn places_are_used_again_without_what_was_there() {
+        let all = Rc::new(Deadlines::default());
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut held: Vec<Deadline> = (0..2 * CHUNK + 1).map(|_| all.register()).collect();
+        for deadline in &held {
+            deadline.wake_with(&waker);
+            deadline.set(Timer::Request, 10);
+        }
+        held.drain(CHUNK / 2..CHUNK + CHUNK / 2);
+        assert_eq!(all.len(), CHUNK + 1);
+        all.sweep(10);
+        assert_eq!(count.0.load(Ordering::Relaxed), CHUNK + 1, "those that are gone wake no one");
+        let again: Vec<Deadline> = (0..CHUNK).map(|_| all.register()).collect();
+        assert_eq!((all.len(), all.chunks.borrow().len()), (2 * CHUNK + 1, 3), "no chunk is added");
+        assert!(again.iter().all(|deadline| !deadline.has_expired(Timer::Request)));
+        all.expire_all(Timer::Exchange);
+        assert!(
+            again.iter().all(|deadline| !deadline.has_expired(Timer::Exchange)),
+            "they wait for nothing yet"
+        );
+        assert!(held.iter().all(|deadline| deadline.has_expired(Timer::Exchange)));
     }
 }

@@ -245,6 +245,10 @@ pub struct Listener {
     #[serde(default = "defaults::backlog")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub backlog: u32,
+    /// Accept a connection only when its first bytes are there (`TCP_DEFER_ACCEPT`), which spares a wait for each;
+    /// clients that connect ahead of their first request are then in the kernel until they send.
+    #[serde(default)]
+    pub defer_accept: bool,
     /// Networks (CIDR) whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed and extended.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,

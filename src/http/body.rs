@@ -131,6 +131,17 @@ impl BodyReader {
         if self.payload > self.payload_max { Err(BodyError::TooLarge) } else { Ok(taken) }
     }
 
+    /// Counts payload that went by unseen. Only of a body of known length, and no more than is left of it.
+    pub fn pass(&mut self, bytes: u64) -> Result<(), BodyError> {
+        if let Framing::Exact(left) = &mut self.framing {
+            debug_assert!(bytes <= *left);
+            *left = left.saturating_sub(bytes);
+            self.done = *left == 0;
+        }
+        self.payload += bytes;
+        if self.payload > self.payload_max { Err(BodyError::TooLarge) } else { Ok(()) }
+    }
+
     /// The sender closed its side.
     pub fn on_close(&mut self) -> Result<(), BodyError> {
         if self.done {
@@ -164,6 +175,15 @@ mod tests {
         let mut body = BodyReader::request(BodyLength::Exact(5), 100);
         let mut bytes = *b"helloGET /";
         assert_eq!(body.take(&mut bytes), Ok(Taken { payload: 5, consumed: 5 }));
+        assert!(body.is_done());
+    }
+
+    #[test]
+    fn what_passes_unseen_counts() {
+        let mut body = BodyReader::request(BodyLength::Exact(5), 4);
+        assert_eq!(body.pass(3), Ok(()));
+        assert_eq!((body.bytes_left(), body.is_done(), body.payload()), (Some(2), false, 3));
+        assert_eq!(body.pass(2), Err(BodyError::TooLarge));
         assert!(body.is_done());
     }
 

@@ -1,34 +1,15 @@
 //! Connecting to an address, in a way that can be given up: the attempt is made on a non-blocking socket and its end
-//! awaited, so that whoever stops waiting shuts the socket down and leaves nothing behind.
-#![expect(unsafe_code, reason = "shutdown(2) and options of a descriptor that monoio owns")]
+//! awaited, so that whoever stops waiting closes the socket and leaves nothing behind.
 
-use std::{
-    io,
-    net::SocketAddr,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
-};
+use std::{io, net::SocketAddr};
 
-use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     count::{Count, Origin, count},
-    event::is_epoll,
     stream::Stream,
+    wait::Waitable,
 };
-
-/// Shuts the socket down unless the attempt came to its end, so that the poll in flight ends and closes it.
-struct GiveUp(Option<RawFd>);
-
-impl Drop for GiveUp {
-    fn drop(&mut self) {
-        if let Some(fd) = self.0 {
-            // SAFETY: the socket that owns `fd` is dropped after this guard; shutdown touches no memory.
-            unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
-            count(Count::Cancel);
-        }
-    }
-}
 
 /// Connects to `address`. Bounded only by the kernel: the caller drops the future at its deadline.
 pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
@@ -48,24 +29,19 @@ async fn attempt(address: SocketAddr) -> io::Result<Stream> {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => true,
         Err(error) => return Err(error),
     };
-    let stream = TcpStream::from_std(socket.into())?;
+    let socket = Waitable::new(socket.into())?;
     if under_way {
-        let mut guard = GiveUp(Some(stream.as_raw_fd()));
-        let ready = stream.writable(false).await;
-        guard.0 = None;
-        ready?;
-        if let Some(error) = SockRef::from(&descriptor(&stream)).take_error()? {
+        socket.writable().await?;
+        if let Some(error) = SockRef::from(&socket).take_error()? {
             return Err(error);
         }
     }
-    // io_uring waits for a blocking socket by itself and returns EAGAIN for a non-blocking one.
-    if !is_epoll() {
-        SockRef::from(&descriptor(&stream)).set_nonblocking(false)?;
+    match socket {
+        Waitable::Ring(fd) => {
+            // The ring waits for a blocking socket by itself and returns EAGAIN for a non-blocking one.
+            SockRef::from(&fd).set_nonblocking(false)?;
+            Stream::on_ring(fd, Origin::Connected)
+        }
+        Waitable::Epoll(stream) => Ok(Stream::on_epoll(stream, Origin::Connected)),
     }
-    Ok(Stream::new(stream, Origin::Connected))
-}
-
-fn descriptor(stream: &TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the descriptor is open for as long as the stream that is borrowed.
-    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }

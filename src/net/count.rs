@@ -32,10 +32,15 @@ pub(super) enum Count {
     Send,
     Cancel,
     Error,
+    Enter,
+    Submission,
+    Completion,
 }
 
+const COUNTS_MAX: usize = Count::Completion as usize + 1;
+
 struct Counts {
-    operations: [Cell<u64>; 6],
+    operations: [Cell<u64>; COUNTS_MAX],
     received: [Cell<u64>; 2],
     sent: [Cell<u64>; 2],
 }
@@ -43,7 +48,7 @@ struct Counts {
 thread_local! {
     static COUNTS: Counts = const {
         Counts {
-            operations: [const { Cell::new(0) }; 6],
+            operations: [const { Cell::new(0) }; COUNTS_MAX],
             received: [const { Cell::new(0) }; 2],
             sent: [const { Cell::new(0) }; 2],
         }
@@ -58,7 +63,13 @@ fn add(to: &Cell<u64>, more: u64) {
 /// One operation.
 #[inline]
 pub(super) fn count(what: Count) {
-    COUNTS.with(|counts| add(&counts.operations[what as usize], 1));
+    count_many(what, 1);
+}
+
+/// Several of a kind.
+#[inline]
+pub(super) fn count_many(what: Count, more: u64) {
+    COUNTS.with(|counts| add(&counts.operations[what as usize], more));
 }
 
 /// What a socket received.
@@ -84,6 +95,9 @@ pub fn operations() -> RingCounters {
             sends: of(Count::Send),
             cancels: of(Count::Cancel),
             errors: of(Count::Error),
+            enters: of(Count::Enter),
+            submissions: of(Count::Submission),
+            completions: of(Count::Completion),
         }
     })
 }

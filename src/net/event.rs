@@ -4,43 +4,27 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::Arc,
 };
 
 use crossbeam_queue::ArrayQueue;
-use monoio::net::TcpStream;
 
-/// Whether this thread's runtime is the epoll one.
-pub(super) fn is_epoll() -> bool {
-    monoio::utils::is_legacy()
-}
+use super::wait::Waitable;
 
-/// A descriptor whose readiness can be awaited. monoio offers that only on its socket types; the wrapped descriptor is
-/// never used as a socket.
-struct Waitable(TcpStream);
-
-impl Waitable {
-    fn new(fd: OwnedFd) -> io::Result<Self> {
-        // SAFETY: the descriptor is owned and given away; `TcpStream` only polls and closes it.
-        let stream = unsafe { std::net::TcpStream::from_raw_fd(fd.into_raw_fd()) };
-        Ok(Self(TcpStream::from_std(stream)?))
-    }
-
-    /// Waits until a counter can be read, and reads it.
-    async fn read(&self) -> io::Result<u64> {
-        loop {
-            self.0.readable(false).await?;
-            let mut counter = 0u64;
-            // SAFETY: the buffer is the eight bytes that eventfd and timerfd write.
-            let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut counter).cast(), size_of::<u64>()) };
-            if read == size_of::<u64>() as isize {
-                return Ok(counter);
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::WouldBlock && error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+/// Waits until a counter can be read, and reads it.
+async fn read(counter: &Waitable) -> io::Result<u64> {
+    loop {
+        counter.readable().await?;
+        let mut count = 0u64;
+        // SAFETY: the buffer is the eight bytes that eventfd and timerfd write.
+        let read = unsafe { libc::read(counter.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+        if read == size_of::<u64>() as isize {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::WouldBlock && error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }
@@ -71,7 +55,7 @@ impl Ticker {
 
     /// The next tick; several that were missed count as one.
     pub async fn tick(&self) -> io::Result<()> {
-        self.0.read().await.map(drop)
+        read(&self.0).await.map(drop)
     }
 }
 
@@ -85,11 +69,11 @@ fn owned(fd: libc::c_int) -> io::Result<OwnedFd> {
 
 /// Wakes the core that waits at the other end.
 #[derive(Debug, Clone)]
-pub struct Doorbell(Arc<OwnedFd>);
+pub(super) struct Doorbell(Arc<OwnedFd>);
 
 impl Doorbell {
     /// Rings. Never blocks.
-    pub fn ring(&self) {
+    pub(super) fn ring(&self) {
         let one = 1u64;
         // SAFETY: eight valid bytes; a full counter means that the core is awake already.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
@@ -154,7 +138,7 @@ impl<T> OpenMailbox<T> {
             if let Some(message) = self.queue.pop() {
                 return Ok(message);
             }
-            self.doorbell.read().await?;
+            read(&self.doorbell).await?;
         }
     }
 }

@@ -1,20 +1,23 @@
 //! Listening sockets: bound on the control thread, one per core and address (`SO_REUSEPORT`), accepted from on the core.
-#![expect(unsafe_code, reason = "poll(2), listen(2) and shutdown(2) on a descriptor that monoio owns")]
+#![expect(
+    unsafe_code,
+    reason = "poll(2), listen(2) and shutdown(2) on a descriptor that something else owns"
+)]
 
 use std::{
     cell::Cell,
     io,
     net::SocketAddr,
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
 };
 
-use monoio::net::TcpListener;
-use socket2::{Domain, Protocol, Socket, Type};
+use monoio::net::TcpStream;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     count::{Count, Origin, count},
-    event::is_epoll,
     stream::Stream,
+    wait::Waitable,
 };
 
 /// A socket that listens, not yet on a core.
@@ -27,7 +30,12 @@ pub struct BoundListener {
 
 /// Binds `count` sockets to one address, so that the kernel spreads connections over them. Port 0 becomes one free
 /// port for all. An address that someone else listens on is refused, other processes with `SO_REUSEPORT` included.
-pub fn bind(address: SocketAddr, backlog: u32, count: usize) -> io::Result<Vec<BoundListener>> {
+pub fn bind(
+    address: SocketAddr,
+    backlog: u32,
+    defer_accept: bool,
+    count: usize,
+) -> io::Result<Vec<BoundListener>> {
     // Without SO_REUSEPORT this fails when anyone listens there: a second gateway must not silently share the port.
     let probe = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     prepare(&probe, address)?;
@@ -43,10 +51,32 @@ pub fn bind(address: SocketAddr, backlog: u32, count: usize) -> io::Result<Vec<B
             // Accepted sockets inherit it, which saves a system call for each.
             socket.set_tcp_nodelay(true)?;
             socket.bind(&address.into())?;
+            if defer_accept {
+                set_defer_accept(&socket)?;
+            }
             socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
             Ok(BoundListener { socket: socket.into(), address })
         })
         .collect()
+}
+
+/// How long the kernel waits for a connection's first bytes before it offers the connection all the same.
+const DEFER_SECONDS: libc::c_int = 1;
+
+/// Has connections offered only when their first bytes are there.
+fn set_defer_accept(socket: &Socket) -> io::Result<()> {
+    let seconds = DEFER_SECONDS;
+    // SAFETY: the descriptor is open, and the option's value is one int.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
@@ -59,7 +89,7 @@ fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 
 /// A listening socket on a core.
 pub struct Listener {
-    socket: TcpListener,
+    socket: Waitable,
     fd: RawFd,
     closed: Cell<bool>,
 }
@@ -67,23 +97,38 @@ pub struct Listener {
 impl Listener {
     /// Brings a bound socket to this core.
     pub fn new(bound: BoundListener) -> io::Result<Self> {
+        SockRef::from(&bound.socket).set_nonblocking(true)?;
         let fd = bound.socket.as_raw_fd();
-        // SAFETY: the descriptor is an owned, listening TCP socket, and is given away here.
-        let socket = unsafe { std::net::TcpListener::from_raw_fd(bound.socket.into_raw_fd()) };
-        if is_epoll() {
-            socket.set_nonblocking(true)?;
-        }
-        Ok(Self { socket: TcpListener::from_std(socket)?, fd, closed: Cell::new(false) })
+        Ok(Self { socket: Waitable::new(bound.socket)?, fd, closed: Cell::new(false) })
     }
 
     /// The next connection and its peer. After [`Listener::close`] it fails.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         count(Count::Accept);
-        match self.socket.accept().await {
-            Ok((socket, peer)) => Ok((Stream::new(socket, Origin::Accepted), peer)),
-            Err(error) => {
-                count(Count::Error);
-                Err(error)
+        let accepted = self.next().await;
+        if accepted.is_err() {
+            count(Count::Error);
+        }
+        accepted
+    }
+
+    async fn next(&self) -> io::Result<(Stream, SocketAddr)> {
+        loop {
+            match SockRef::from(&self.socket).accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.readable().await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok((socket, peer)) => {
+                    let peer = peer.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+                    let stream = match self.socket {
+                        Waitable::Ring(_) => Stream::on_ring(socket.into(), Origin::Accepted)?,
+                        Waitable::Epoll(_) => {
+                            socket.set_nonblocking(true)?;
+                            Stream::on_epoll(TcpStream::from_std(socket.into())?, Origin::Accepted)
+                        }
+                    };
+                    return Ok((stream, peer));
+                }
             }
         }
     }
@@ -111,5 +156,35 @@ impl Listener {
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defers(listener: &BoundListener) -> bool {
+        let mut seconds: libc::c_int = -1;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the descriptor is open, and the kernel writes one int.
+        let read = unsafe {
+            libc::getsockopt(
+                listener.socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_DEFER_ACCEPT,
+                (&raw mut seconds).cast(),
+                &raw mut length,
+            )
+        };
+        assert_eq!(read, 0);
+        seconds > 0
+    }
+
+    #[test]
+    fn accepting_is_deferred_where_that_is_asked_for() {
+        for defer_accept in [false, true] {
+            let bound = bind("127.0.0.1:0".parse().unwrap(), 16, defer_accept, 2).unwrap();
+            assert_eq!(bound.iter().map(defers).collect::<Vec<_>>(), [defer_accept; 2]);
+        }
     }
 }

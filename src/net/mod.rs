@@ -1,17 +1,24 @@
-//! Sockets and the ring under them: the only room that imports monoio's I/O. It hides the driver behind a few concrete
-//! types, so that another ring can be put here without touching a caller. It knows bytes and addresses, no protocol.
+//! Sockets and the ring under them: the only room that imports monoio or io_uring. It hides the driver behind a few
+//! concrete types, so that another one can be put here without touching a caller. It knows bytes and addresses, no protocol.
 
 mod connect;
 mod count;
+mod epoll;
 mod event;
 mod listen;
-mod operation;
+mod pipe;
+mod provided;
 mod ring;
+mod runtime;
 mod stream;
+mod tasks;
+mod wait;
 
 pub use connect::connect;
 pub use count::{Traffic, operations, traffic};
-pub use event::{Doorbell, Mailbox, MailboxSender, OpenMailbox, Ticker, mailbox};
+pub use event::{Mailbox, MailboxSender, OpenMailbox, Ticker, mailbox};
 pub use listen::{BoundListener, Listener, bind};
-pub use ring::{Driver, run, spawn};
+pub use pipe::Pipe;
+pub use ring::{buffers_provided, calm_down};
+pub use runtime::{Driver, run, spawn};
 pub use stream::{Rx, Stream, Tx};

@@ -1,10 +1,11 @@
 //! A connected socket as two halves, each with at most one operation under way. Operations survive the futures that
-//! wait for them, so a receive can be armed early, watched by one phase and finished by the next.
-#![expect(unsafe_code, reason = "shutdown(2) and its like on a descriptor that monoio owns")]
+//! wait for them, so a receive can be armed early, watched by one phase and finished by the next. Whether the core's
+//! ring or monoio's epoll driver does them is hidden here.
+#![expect(unsafe_code, reason = "shutdown(2) and its like on a descriptor that the stream owns")]
 
 use std::{
     io,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     task::{Context, Poll, ready},
 };
 
@@ -12,10 +13,10 @@ use monoio::net::TcpStream;
 
 use super::{
     count::{Count, Origin, count, received, sent},
-    event::is_epoll,
-    operation::{Outcome, Slot, slots},
+    epoll::{Slot, slots},
+    ring::{Outcome, RingSocket, SocketNumber, ready as ready_for},
 };
-use crate::buf::Buf;
+use crate::buf::{Buf, Size};
 
 /// A connected socket. Dropping it ends what is under way and closes it.
 pub struct Stream {
@@ -23,79 +24,144 @@ pub struct Stream {
     pub rx: Rx,
     /// The sending half.
     pub tx: Tx,
-    fd: RawFd,
+    /// Closes the socket when it is dropped; on epoll the halves own it.
+    socket: Option<RingSocket>,
 }
 
 /// The receiving half of a [`Stream`].
 pub struct Rx {
-    slot: Slot,
-    origin: Origin,
+    receiver: Receiver,
+    fd: RawFd,
+}
+
+enum Receiver {
+    Ring(SocketNumber),
+    Epoll { slot: Slot, origin: Origin },
 }
 
 /// The sending half of a [`Stream`].
 pub struct Tx {
-    slot: Slot,
-    origin: Origin,
+    sender: Sender,
     fd: RawFd,
-    /// Bytes given to the kernel.
-    sent: u64,
-    begins_when_polled: bool,
+}
+
+enum Sender {
+    Ring(SocketNumber),
+    Epoll { slot: Slot, origin: Origin, sent: u64 },
 }
 
 impl Stream {
-    pub(super) fn new(socket: TcpStream, origin: Origin) -> Self {
+    /// On this thread's ring; the socket must be a blocking one.
+    pub(super) fn on_ring(socket: OwnedFd, origin: Origin) -> io::Result<Self> {
+        let Some(socket) = RingSocket::new(socket, origin) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let (number, fd) = (socket.number(), socket.as_raw_fd());
+        let (rx, tx) = (Receiver::Ring(number), Sender::Ring(number));
+        Ok(Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: Some(socket) })
+    }
+
+    /// On monoio's epoll driver.
+    pub(super) fn on_epoll(socket: TcpStream, origin: Origin) -> Self {
         let fd = socket.as_raw_fd();
         let (receive, send) = slots(socket);
-        Self {
-            rx: Rx { slot: receive, origin },
-            tx: Tx { slot: send, origin, fd, sent: 0, begins_when_polled: is_epoll() },
-            fd,
-        }
+        let rx = Receiver::Epoll { slot: receive, origin };
+        let tx = Sender::Epoll { slot: send, origin, sent: 0 };
+        Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: None }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // An operation in flight holds the descriptor and its buffer: end it, so that both come home.
-        let under_way = [self.rx.is_armed(), self.tx.is_sending()];
-        under_way.iter().filter(|is_under_way| **is_under_way).for_each(|_| count(Count::Cancel));
-        if under_way != [false, false] {
-            shutdown(self.fd, libc::SHUT_RDWR);
+        if self.socket.is_none() {
+            let under_way = usize::from(self.rx.is_armed()) + usize::from(self.tx.is_sending());
+            (0..under_way).for_each(|_| count(Count::Cancel));
         }
     }
 }
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("fd", &self.fd).finish_non_exhaustive()
+        f.debug_struct("Stream").field("fd", &self.rx.fd).finish_non_exhaustive()
     }
-}
-
-fn shutdown(fd: RawFd, how: libc::c_int) {
-    // SAFETY: `fd` belongs to a `Stream` that is alive; shutdown touches no memory.
-    unsafe { libc::shutdown(fd, how) };
 }
 
 impl Rx {
     /// Starts to receive into the buffer's spare room. One receive at a time.
     #[inline]
     pub fn arm(&mut self, buf: Buf) {
-        count(Count::Receive);
-        self.slot.as_mut().start(buf);
+        match &mut self.receiver {
+            Receiver::Ring(number) => number.receive(Some(buf)),
+            Receiver::Epoll { slot, .. } => {
+                count(Count::Receive);
+                slot.as_mut().start(buf);
+            }
+        }
+    }
+
+    /// Starts to receive into a small buffer that is taken only when something comes, as far as the driver can do that:
+    /// a socket that waits holds no memory. `false` when there is no buffer.
+    #[inline]
+    pub fn arm_lazily(&mut self) -> bool {
+        match &mut self.receiver {
+            Receiver::Ring(number) => number.receive(None),
+            Receiver::Epoll { .. } => match Buf::take(Size::Small) {
+                Some(buf) => self.arm(buf),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    /// Whether its bytes can go through a [`super::Pipe`]: the driver is the ring, and nothing is under way or held.
+    pub fn can_splice(&self) -> bool {
+        matches!(&self.receiver, Receiver::Ring(number) if number.is_quiet())
+    }
+
+    /// Whether something waits in the kernel to be received, the peer's end included. A system call.
+    pub fn has_waiting(&self) -> bool {
+        let mut byte = 0u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: one valid byte, and the descriptor is open for as long as `self`.
+        let peeked = unsafe { libc::recv(self.fd(), (&raw mut byte).cast(), 1, flags) };
+        peeked >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
+    }
+
+    /// Waits until there is something to receive, or the peer's end. Only for a socket that can be spliced.
+    pub async fn readable(&self) -> io::Result<()> {
+        ready_for(self.fd(), libc::POLLIN).await
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    pub(super) fn count_received(&self, bytes: usize) {
+        if let Receiver::Ring(number) = &self.receiver {
+            number.count_received(bytes);
+        }
     }
 
     /// Whether a receive was started and its result not yet taken.
     #[inline]
     pub fn is_armed(&self) -> bool {
-        self.slot.is_started()
+        match &self.receiver {
+            Receiver::Ring(number) => number.is_receiving(),
+            Receiver::Epoll { slot, .. } => slot.is_started(),
+        }
     }
 
     /// The result of the receive that was armed: how many bytes came (0: the peer's end) and the buffer.
+    /// [`io::ErrorKind::OutOfMemory`] means that something came and the core had no buffer for it.
     #[inline]
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let outcome = ready!(self.slot.as_mut().poll(cx));
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<usize>> {
+        let (slot, origin) = match &mut self.receiver {
+            Receiver::Ring(number) => return number.poll_received(cx),
+            Receiver::Epoll { slot, origin } => (slot, *origin),
+        };
+        let outcome = ready!(slot.as_mut().poll(cx));
         match &outcome.0 {
-            Ok(bytes) => received(self.origin, *bytes),
+            Ok(bytes) => received(origin, *bytes),
             Err(_) => count(Count::Error),
         }
         Poll::Ready(outcome)
@@ -106,8 +172,33 @@ impl Tx {
     /// Starts to send the buffer's filled bytes. One send at a time.
     #[inline]
     pub fn arm(&mut self, buf: Buf) {
-        count(Count::Send);
-        self.slot.as_mut().start(buf);
+        match &mut self.sender {
+            Sender::Ring(number) => number.send(buf),
+            Sender::Epoll { slot, .. } => {
+                count(Count::Send);
+                slot.as_mut().start(buf);
+            }
+        }
+    }
+
+    /// Whether bytes can come to it through a [`super::Pipe`]: the driver is the ring, and no send is under way.
+    pub fn can_splice(&self) -> bool {
+        matches!(&self.sender, Sender::Ring(number) if !number.is_sending())
+    }
+
+    /// Waits until it takes bytes again, or is broken.
+    pub async fn writable(&self) -> io::Result<()> {
+        ready_for(self.fd, libc::POLLOUT).await
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    pub(super) fn count_sent(&self, bytes: usize) {
+        if let Sender::Ring(number) = &self.sender {
+            number.count_sent(bytes);
+        }
     }
 
     /// Bytes that the peer has taken so far, as far as it has said so.
@@ -115,31 +206,56 @@ impl Tx {
         let mut queued: libc::c_int = 0;
         // SAFETY: the descriptor is open for as long as `self`, and the kernel writes one int.
         unsafe { libc::ioctl(self.fd, libc::TIOCOUTQ, &raw mut queued) };
-        self.sent.saturating_sub(u64::try_from(queued).unwrap_or(0))
+        let sent = match &self.sender {
+            Sender::Ring(number) => number.sent(),
+            Sender::Epoll { sent, .. } => *sent,
+        };
+        sent.saturating_sub(u64::try_from(queued).unwrap_or(0))
     }
 
-    /// Whether a send begins only when it is polled, as it does on epoll.
+    /// Whether a send that was started goes on without being polled, as it does on the ring.
     #[inline]
-    pub fn begins_when_polled(&self) -> bool {
-        self.begins_when_polled
+    pub fn goes_on_alone(&self) -> bool {
+        matches!(self.sender, Sender::Ring(_))
     }
 
-    /// Whether a send was started and its result not yet taken.
+    /// Whether a send was started and has not ended well, or its result was waited for and not yet taken.
     #[inline]
     pub fn is_sending(&self) -> bool {
-        self.slot.is_started()
+        match &self.sender {
+            Sender::Ring(number) => number.is_sending(),
+            Sender::Epoll { slot, .. } => slot.is_started(),
+        }
     }
 
     /// Finishes what [`Tx::arm`] started: sends on until all bytes are out, and gives the emptied buffer back.
     #[inline]
-    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<(io::Result<()>, Buf)> {
+    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<()>> {
+        match &self.sender {
+            Sender::Ring(number) => number.poll_sent(Some(cx)),
+            Sender::Epoll { .. } => self.poll_epoll(cx),
+        }
+    }
+
+    /// Whether what [`Tx::arm`] started has ended, without asking to be woken where it goes on alone.
+    #[inline]
+    pub fn look(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = match &self.sender {
+            Sender::Ring(number) => number.poll_sent(None),
+            Sender::Epoll { .. } => self.poll_epoll(cx),
+        };
+        outcome.map(|(result, _)| result)
+    }
+
+    fn poll_epoll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<()>> {
         loop {
-            let (result, mut buf) = ready!(self.slot.as_mut().poll(cx));
+            let Sender::Epoll { slot, origin, sent: all } = &mut self.sender else { return Poll::Pending };
+            let (result, mut buf) = ready!(slot.as_mut().poll(cx));
             match result {
                 Ok(0) => return Poll::Ready((Err(io::ErrorKind::WriteZero.into()), buf)),
                 Ok(bytes) => {
-                    sent(self.origin, bytes);
-                    self.sent += bytes as u64;
+                    sent(*origin, bytes);
+                    *all += bytes as u64;
                     buf.consume(bytes);
                 }
                 Err(error) => {
@@ -164,6 +280,7 @@ impl Tx {
 
     /// Ends this direction: the peer sees the end of the stream, and can still send.
     pub fn finish(&mut self) {
-        shutdown(self.fd, libc::SHUT_WR);
+        // SAFETY: the descriptor is open for as long as `self`; shutdown touches no memory.
+        unsafe { libc::shutdown(self.fd, libc::SHUT_WR) };
     }
 }

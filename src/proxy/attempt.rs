@@ -101,7 +101,8 @@ pub(super) async fn attempt(
             record: x.record,
         };
         let request = pin!(outgoing.run(out, unsent));
-        beside(request, responding.run(response)).await
+        let response = pin!(responding.run(response));
+        beside(request, response).await
     };
 
     asked.is_whole |= progress.request_sent.get();
@@ -132,9 +133,9 @@ pub(super) async fn attempt(
             carry(x, upstream, early, rest).await;
             Ok(Next::Close)
         }
-        Responded::Complete { spare, reusable, keep_alive } => {
+        Responded::Complete { reusable, keep_alive } => {
             if reusable {
-                lease.release(spare, &target.state.pool, x.core.clock.now_ms());
+                lease.release(&target.state.pool, x.core.clock.now_ms());
             }
             Ok(match progress.request_sent.get() {
                 true if keep_alive => Next::KeepAlive,
@@ -168,8 +169,6 @@ struct Responding<'a> {
 enum Responded {
     /// It is out, whole.
     Complete {
-        /// A buffer for what comes next, unless the endpoint's next receive has one already.
-        spare: Option<Buf>,
         /// Whether the connection to the endpoint can serve another exchange.
         reusable: bool,
         /// Whether the client was told that its connection lives on.
@@ -217,13 +216,16 @@ impl Responding<'_> {
         let is_whole = body.is_done() && unsent.is_nothing();
         if is_whole && reusable(&body) && self.progress.request_sent.get() {
             // The next response's receive goes to the kernel together with this one's send.
-            self.incoming.upstream.arm(buf.into_small().ok_or(Error::NoBuffer)?);
+            drop(buf);
+            if !self.incoming.upstream.arm_lazily() {
+                return Err(Error::NoBuffer);
+            }
             if keep_alive {
                 self.send_unwatched(out).await?;
             } else {
                 self.send(out).await?;
             }
-            return Ok(Responded::Complete { spare: None, reusable: true, keep_alive });
+            return Ok(Responded::Complete { reusable: true, keep_alive });
         }
         let mut spare = self.send(out).await?;
         while !unsent.payload.is_empty() {
@@ -235,9 +237,9 @@ impl Responding<'_> {
             spare = self.send_trailers(&body, spare).await?;
         }
         drop(spare);
-        let Relayed { spare, rest, was_full } = self.relay_body(&mut body, send_as, buf).await?;
+        let Relayed { rest, was_full } = self.relay_body(&mut body, send_as, buf).await?;
         let reusable = reusable(&body) && rest.is_none() && !was_full && self.progress.request_sent.get();
-        Ok(Responded::Complete { spare: Some(spare), reusable, keep_alive })
+        Ok(Responded::Complete { reusable, keep_alive })
     }
 
     /// The final response's head. Interim ones (100, 103) go to the client as they come.
@@ -371,6 +373,7 @@ impl Responding<'_> {
             received: &received,
             sent: &sent,
             beyond: 1,
+            is_copied: false,
         };
         let result = relay.run(body, buf).await;
         self.record.sent += sent.get();
@@ -382,7 +385,7 @@ impl Responding<'_> {
             Failed::Receive(Wait::Broken) => Error::ResponseBody,
             Failed::Body(error) => Error::of_response_body(error),
             Failed::Send(wait) => Error::of_client(wait),
-            Failed::NoBuffer => Error::NoBuffer,
+            Failed::NoBuffer | Failed::Receive(Wait::NoBuffer) => Error::NoBuffer,
         })
     }
 }

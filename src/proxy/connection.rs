@@ -9,6 +9,7 @@ use super::{
     exchange::{Next, exchange, refuse_head},
     relay::{Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
+    slot,
 };
 use crate::{
     buf::{Buf, Size},
@@ -36,6 +37,8 @@ pub(super) struct Connection {
     born_ms: u64,
     /// What was received beyond the last request.
     pub(super) inbox: Option<Buf>,
+    /// Why the next request is refused, whatever it is.
+    refusal: Option<Error>,
 }
 
 /// A request whose head is complete: the buffer begins with it.
@@ -65,54 +68,68 @@ const LINGER_MS: u64 = 2000;
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// Serves one client until its connection ends.
-pub async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: usize) {
+pub fn serve(
+    core: Rc<Core>,
+    stream: Stream,
+    peer: SocketAddr,
+    listener: usize,
+) -> impl Future<Output = ()> + 'static {
     let deadline = core.deadlines.register();
+    // Made here and not in the future, which would keep room for what it is made of.
+    serve_all(Box::new(Connection::new(core, stream, peer, listener, deadline)))
+}
+
+async fn serve_all(mut connection: Box<Connection>) {
+    let core = Rc::clone(&connection.core);
     poll_fn(|cx| {
-        deadline.wake_with(cx.waker());
+        connection.deadline.wake_with(cx.waker());
         Poll::Ready(())
     })
     .await;
-    let mut connection = Connection::new(core, stream, peer, listener, deadline);
-    let next = connection.run().await;
+    let mut next = Next::KeepAlive;
+    while next == Next::KeepAlive && connection.is_to_go_on().await {
+        (connection, next) = slot::serve(&core, connection).await;
+    }
     // The last response may still be on its way out.
     if settled(&mut connection.stream.tx, &connection.deadline, Timer::Response, LINGER_MS).await.is_ok()
         && next == Next::Linger
     {
-        connection.linger().await;
+        // On the heap, so that connections which never linger need no room for it.
+        Box::pin(connection.linger()).await;
     }
 }
 
 impl Connection {
     fn new(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: usize, deadline: Deadline) -> Self {
         let born_ms = core.clock.now_ms();
-        Self { core, stream, peer, listener, deadline, half_closed: false, requests: 0, born_ms, inbox: None }
+        Self {
+            core,
+            stream,
+            peer,
+            listener,
+            deadline,
+            half_closed: false,
+            requests: 0,
+            born_ms,
+            inbox: None,
+            refusal: None,
+        }
     }
 
-    async fn run(&mut self) -> Next {
-        loop {
-            // The scratch space is taken with the first byte and given back with the last: an idle connection has none.
-            let waited = self.first_byte().await;
-            if let Err(NoRequest::Quiet) = waited {
-                return Next::Close;
+    /// Serves the request of which something has come.
+    pub(super) async fn serve_request(&mut self, scratch: &mut Scratch) -> Next {
+        let request = match self.refusal.take() {
+            None => self.head(scratch).await,
+            Some(error) => Err(refused(error, None, self.core.clock.read_us())),
+        };
+        match request {
+            Ok(request) => {
+                self.requests += 1;
+                exchange(self, scratch, request).await
             }
-            let mut scratch = self.core.take_scratch();
-            let request = match waited {
-                Ok(()) => self.head(&mut scratch).await,
-                Err(refused) => Err(refused),
-            };
-            let next = match request {
-                Ok(request) => {
-                    self.requests += 1;
-                    exchange(self, &mut scratch, request).await
-                }
-                Err(NoRequest::Quiet) => Next::Close,
-                Err(NoRequest::Refused { error, buf, began_us }) => {
-                    refuse_head(self, &mut scratch, error, buf, began_us).await
-                }
-            };
-            self.core.return_scratch(scratch);
-            if next != Next::KeepAlive {
-                return next;
+            Err(NoRequest::Quiet) => Next::Close,
+            Err(NoRequest::Refused { error, buf, began_us }) => {
+                refuse_head(self, scratch, error, buf, began_us).await
             }
         }
     }
@@ -149,23 +166,16 @@ impl Connection {
         self.keep(Some(buf));
     }
 
-    /// Waits until something of the next request is there.
-    async fn first_byte(&mut self) -> Result<(), NoRequest> {
+    /// Waits until something of the next request is there, or is to be refused; `false` when the connection is over.
+    async fn is_to_go_on(&mut self) -> bool {
         if self.inbox.is_some() {
-            return Ok(());
+            return true;
         }
         if self.half_closed {
-            return Err(NoRequest::Quiet);
+            return false;
         }
-        if !self.stream.rx.is_armed() {
-            match Buf::take(Size::Small) {
-                Some(buf) => self.stream.rx.arm(buf),
-                None if self.requests == 0 => {
-                    return Err(refused(Error::NoBuffer, None, self.core.clock.read_us()));
-                }
-                // An idle connection may be closed at any time.
-                None => return Err(NoRequest::Quiet),
-            }
+        if !self.stream.rx.is_armed() && !self.stream.rx.arm_lazily() {
+            return self.lacks_buffer();
         }
         let core = Rc::clone(&self.core);
         let keep_alive_ms = core.generation().table.listeners[self.listener].timeouts.keep_alive_ms;
@@ -174,7 +184,8 @@ impl Connection {
         let mut was_told = false;
         // The last response may still be on its way out.
         let is_sending = self.stream.tx.is_sending();
-        let mut send = is_sending.then(|| Unwatched::leave(&self.stream.tx, &self.deadline, Timer::Response));
+        let mut send =
+            is_sending.then(|| Unwatched::leave(&self.stream.tx, &self.deadline, Timer::Response, stall_ms));
         let received = poll_fn(|cx| {
             if let Poll::Ready(received) = self.stream.rx.poll_recv(cx) {
                 return Poll::Ready(Some(received));
@@ -203,10 +214,18 @@ impl Connection {
         match received {
             Some((Ok(count), buf)) if count > 0 => {
                 self.inbox = Some(buf);
-                Ok(())
+                true
             }
-            _ => Err(NoRequest::Quiet),
+            Some((Err(error), _)) if Wait::of(&error) == Wait::NoBuffer => self.lacks_buffer(),
+            _ => false,
         }
+    }
+
+    /// A client's first request is refused with an answer; an idle connection may be closed at any time.
+    fn lacks_buffer(&mut self) -> bool {
+        let is_first = self.requests == 0;
+        self.refusal = is_first.then_some(Error::NoBuffer);
+        is_first
     }
 
     /// The next request's head, of which something is there.
@@ -262,6 +281,7 @@ impl Connection {
         received(&mut self.stream.rx, &self.deadline, Timer::Request).await.map_err(|wait| match wait {
             Wait::ExchangeTimeout => refused(Error::Drained, None, began_us),
             Wait::Timeout => refused(Error::HeadTimeout, None, began_us),
+            Wait::NoBuffer => refused(Error::NoBuffer, None, began_us),
             Wait::Broken => NoRequest::Quiet,
         })
     }

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use super::generation::Generation;
+use super::{generation::Generation, slot::Slots};
 use crate::{
     buf,
     clock::{Clock, Deadlines, Timer},
@@ -56,8 +56,7 @@ pub struct Core {
     generation: RefCell<Rc<Generation>>,
     is_draining: Cell<bool>,
     is_cutting: Cell<bool>,
-    #[expect(clippy::vec_box, reason = "a connection's future holds the box, not the large thing")]
-    scratch: RefCell<Vec<Box<Scratch>>>,
+    pub(super) slots: Slots,
 }
 
 /// An exchange under way.
@@ -89,9 +88,6 @@ pub(super) struct Scratch {
     pub(super) lines: Vec<u8>,
 }
 
-/// How many idle scratch spaces a core keeps.
-const SCRATCH_MAX: usize = 1024;
-
 impl Core {
     /// A core that serves the given table.
     pub fn new(options: CoreOptions) -> Rc<Self> {
@@ -117,7 +113,7 @@ impl Core {
             generation: RefCell::new(Rc::new(generation)),
             is_draining: Cell::new(false),
             is_cutting: Cell::new(false),
-            scratch: RefCell::default(),
+            slots: Slots::default(),
         })
     }
 
@@ -171,6 +167,8 @@ impl Core {
         }
         if number.is_multiple_of(TICKS_PER_TRIM) {
             buf::trim();
+            net::calm_down();
+            self.slots.trim();
         }
     }
 
@@ -196,24 +194,14 @@ impl Core {
         figures.counters.upstream_bytes_sent = upstream.sent;
         figures.counters.pool_dead = self.pools.dead();
         figures.counters.upstream_connections_active = open as u64;
-        figures.counters.buffers_active = pool.units_in_use as u64;
+        // What the kernel has in advance is not in use before something comes.
+        figures.counters.buffers_active = pool.units_in_use.saturating_sub(net::buffers_provided()) as u64;
         figures.counters.buffers_exhausted = pool.exhausted;
         if let Some(log) = self.log.borrow().as_ref() {
             figures.counters.log_lines = log.batcher.written();
             figures.counters.log_dropped = log.batcher.dropped();
         }
         figures
-    }
-
-    pub(super) fn take_scratch(&self) -> Box<Scratch> {
-        self.scratch.borrow_mut().pop().unwrap_or_default()
-    }
-
-    pub(super) fn return_scratch(&self, scratch: Box<Scratch>) {
-        let mut idle = self.scratch.borrow_mut();
-        if idle.len() < SCRATCH_MAX {
-            idle.push(scratch);
-        }
     }
 }
 

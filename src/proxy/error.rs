@@ -120,6 +120,7 @@ impl Error {
             Wait::Timeout => Self::WriteStall,
             Wait::ExchangeTimeout => Self::ExchangeTimeout,
             Wait::Broken => Self::ClientGone,
+            Wait::NoBuffer => Self::NoBuffer,
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
     reply,
 };
 use crate::{
-    buf::{Buf, Size},
+    buf::Buf,
     clock::{Deadline, Timer},
     config::types::HalfClose,
     http::{
@@ -359,10 +359,7 @@ async fn wait_turn(
     let mut watches = may_watch && !x.connection.has_next() && !x.connection.half_closed;
     let Connection { stream: Stream { rx, .. }, deadline, half_closed, .. } = &mut *x.connection;
     if watches && !rx.is_armed() {
-        match Buf::take(Size::Small) {
-            Some(buf) => rx.arm(buf),
-            None => watches = false,
-        }
+        watches = rx.arm_lazily();
     }
     let mut next = None;
     deadline.set(Timer::Response, timeout_ms);

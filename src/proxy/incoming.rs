@@ -7,7 +7,7 @@ use super::{
     relay::{Wait, received, with_room},
 };
 use crate::{
-    buf::{Buf, Size},
+    buf::Buf,
     clock::{Deadline, Timer},
     http::{
         head::{HeadLimits, Parsed},
@@ -65,11 +65,11 @@ impl<'a> Incoming<'a> {
             }
             let had = held.as_ref().map_or(0, Buf::len);
             if !self.upstream.is_armed() {
-                let buf = match held.take() {
-                    Some(buf) => buf,
-                    None => Buf::take(Size::Small).ok_or(Error::NoBuffer)?,
-                };
-                self.upstream.arm(buf);
+                match held.take() {
+                    Some(buf) => self.upstream.arm(buf),
+                    None if self.upstream.arm_lazily() => {}
+                    None => return Err(Error::NoBuffer),
+                }
             }
             match received(self.upstream, self.deadline, Timer::Response).await {
                 Ok((0, _)) if had == 0 => return Err(Error::UpstreamClosed),
@@ -85,6 +85,7 @@ impl<'a> Incoming<'a> {
                 Err(Wait::Timeout) if self.began.get() => return Err(Error::ResponseIdle),
                 Err(Wait::Timeout) => return Err(Error::FirstByteTimeout),
                 Err(Wait::ExchangeTimeout) => return Err(Error::ExchangeTimeout),
+                Err(Wait::NoBuffer) => return Err(Error::NoBuffer),
                 Err(Wait::Broken) if had == 0 => return Err(Error::UpstreamClosed),
                 Err(Wait::Broken) => return Err(Error::ResponseTruncated),
             }

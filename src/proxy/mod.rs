@@ -15,6 +15,8 @@ mod preview;
 mod record;
 mod relay;
 mod reply;
+mod slot;
+mod splice;
 mod tunnel;
 
 pub use connection::{reject, serve};

@@ -14,7 +14,7 @@ use super::{
     relay::{Failed, Relay, Relayed, Unsent, Unwatched, Wait, append_payload, end_sent, poll_received, sent},
 };
 use crate::{
-    buf::{Buf, Size},
+    buf::Buf,
     clock::{Deadline, Timer},
     config::types::HalfClose,
     http::body::{BodyReader, SendAs},
@@ -64,14 +64,11 @@ impl Outgoing<'_> {
             self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
             self.upstream.arm(head);
             self.deadline.set(Timer::Response, self.first_byte_ms);
-            let send = Unwatched::leave(self.upstream, self.deadline, Timer::Request);
+            let send = Unwatched::leave(self.upstream, self.deadline, Timer::Request, self.send_ms);
             return self.watch(Some(send)).await;
         }
         match self.send_all(head, unsent).await {
-            Ok(spare) => {
-                self.progress.request_sent.set(true);
-                drop(spare);
-            }
+            Ok(()) => self.progress.request_sent.set(true),
             Err(Failed::Send(Wait::ExchangeTimeout) | Failed::Receive(Wait::ExchangeTimeout)) => {
                 return Error::ExchangeTimeout;
             }
@@ -80,7 +77,9 @@ impl Outgoing<'_> {
             Err(Failed::Receive(Wait::Timeout)) => return Error::BodyTimeout,
             Err(Failed::Receive(Wait::Broken)) => return Error::ClientGone,
             Err(Failed::Body(error)) => return Error::of_request_body(error),
-            Err(Failed::NoBuffer) => return Error::NoBuffer,
+            Err(Failed::NoBuffer | Failed::Receive(Wait::NoBuffer) | Failed::Send(Wait::NoBuffer)) => {
+                return Error::NoBuffer;
+            }
         }
         self.deadline.clear(Timer::Request);
         if !self.progress.answered.get() {
@@ -89,7 +88,7 @@ impl Outgoing<'_> {
         self.watch(None).await
     }
 
-    async fn send_all(&mut self, head: Buf, mut unsent: Unsent<'_>) -> Result<Buf, Failed> {
+    async fn send_all(&mut self, head: Buf, mut unsent: Unsent<'_>) -> Result<(), Failed> {
         let mut spare = self.send(head).await?;
         while !unsent.payload.is_empty() {
             spare.reset(0, 0);
@@ -103,7 +102,7 @@ impl Outgoing<'_> {
             spare = buf;
         }
         if self.body.is_done() {
-            return Ok(spare);
+            return Ok(());
         }
         let relay = Relay {
             rx: self.client,
@@ -117,13 +116,14 @@ impl Outgoing<'_> {
             sent: &self.progress.sent,
             // The next request waits in the kernel.
             beyond: 0,
+            is_copied: false,
         };
-        let Relayed { spare, rest, .. } = relay.run(self.body, spare).await?;
+        let Relayed { rest, .. } = relay.run(self.body, spare).await?;
         if rest.is_some() {
             self.has_next = true;
             *self.progress.next.borrow_mut() = rest;
         }
-        Ok(spare)
+        Ok(())
     }
 
     async fn send(&mut self, buf: Buf) -> Result<Buf, Failed> {
@@ -137,10 +137,7 @@ impl Outgoing<'_> {
         let is_bodys = self.progress.send_failed.get() && !self.body.is_done();
         let mut is_reading = !is_bodys && !self.has_next && !self.progress.half_closed.get();
         if is_reading && !self.client.is_armed() {
-            match Buf::take(Size::Small) {
-                Some(buf) => self.client.arm(buf),
-                None => is_reading = false,
-            }
+            is_reading = self.client.arm_lazily();
         }
         poll_fn(|cx| {
             if let Some(unwatched) = &mut send {
@@ -177,9 +174,8 @@ impl Outgoing<'_> {
 /// Runs the response's side beside the request's, whose only outcome is an error.
 pub(super) async fn beside<T>(
     mut request: Pin<&mut impl Future<Output = Error>>,
-    response: impl Future<Output = Result<T, Error>>,
+    mut response: Pin<&mut impl Future<Output = Result<T, Error>>>,
 ) -> Result<T, Error> {
-    let mut response = std::pin::pin!(response);
     poll_fn(|cx| {
         if let Poll::Ready(error) = request.as_mut().poll(cx) {
             return Poll::Ready(Err(error));

@@ -10,7 +10,7 @@ use std::{
 
 use super::error::Error;
 use crate::{
-    buf::{Buf, SMALL_BYTES, Size},
+    buf::{Buf, FRAMING_BYTES, SMALL_BYTES, Size},
     clock::{Deadline, Timer},
     http::{
         body::{BodyError, BodyReader, SendAs},
@@ -22,6 +22,7 @@ use crate::{
 /// Room kept before a payload for its chunk line, and behind it for the line's end and the last chunk.
 pub(super) const HEADROOM: usize = CHUNK_HEADER_BYTES;
 pub(super) const TAILROOM: usize = 2 + LAST_CHUNK.len();
+const _: () = assert!(HEADROOM <= FRAMING_BYTES && TAILROOM <= FRAMING_BYTES);
 
 /// Why a wait on a socket ended without its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,13 +33,22 @@ pub(super) enum Wait {
     ExchangeTimeout,
     /// The socket failed.
     Broken,
+    /// Something came, and the core has no buffer left for it.
+    NoBuffer,
+}
+
+impl Wait {
+    /// What a failed receive means.
+    pub(super) fn of(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::OutOfMemory { Self::NoBuffer } else { Self::Broken }
+    }
 }
 
 /// Waits for the receive that is armed.
 pub(super) async fn received(rx: &mut Rx, deadline: &Deadline, timer: Timer) -> Result<(usize, Buf), Wait> {
     poll_fn(|cx| match rx.poll_recv(cx) {
         Poll::Ready((Ok(count), buf)) => Poll::Ready(Ok((count, buf))),
-        Poll::Ready((Err(_), _)) => Poll::Ready(Err(Wait::Broken)),
+        Poll::Ready((Err(error), _)) => Poll::Ready(Err(Wait::of(&error))),
         Poll::Pending => overdue(deadline, timer),
     })
     .await
@@ -47,13 +57,13 @@ pub(super) async fn received(rx: &mut Rx, deadline: &Deadline, timer: Timer) -> 
 /// Watches a send for standstill: half the time that the peer may take nothing is waited for twice, with a look at what
 /// it has taken in between. A peer that takes bytes slowly but steadily goes on, however large the buffers on the way.
 #[derive(Debug)]
-struct Standstill {
+pub(super) struct Standstill {
     half_ms: u64,
     taken: Option<u64>,
 }
 
 impl Standstill {
-    fn begin(deadline: &Deadline, timer: Timer, stall_ms: u64) -> Self {
+    pub(super) fn begin(deadline: &Deadline, timer: Timer, stall_ms: u64) -> Self {
         let half_ms = stall_ms.div_ceil(2);
         deadline.set(timer, half_ms);
         Self { half_ms, taken: None }
@@ -61,7 +71,7 @@ impl Standstill {
 
     /// Pending, unless the peer has taken nothing for too long, or the exchange is over.
     #[inline]
-    fn poll<T>(&mut self, tx: &Tx, deadline: &Deadline, timer: Timer) -> Poll<Result<T, Wait>> {
+    pub(super) fn poll<T>(&mut self, tx: &Tx, deadline: &Deadline, timer: Timer) -> Poll<Result<T, Wait>> {
         match overdue(deadline, timer) {
             Poll::Ready(Err(Wait::Timeout)) => {
                 let taken = tx.taken();
@@ -82,7 +92,7 @@ impl Standstill {
 pub(super) struct Unwatched {
     /// Whether it was left alone once, so that the next look is worth it.
     was_left: bool,
-    /// There once it was not done at a look.
+    /// There once it was not done at a look; from the beginning, where it goes on without being looked at.
     late: Option<Standstill>,
 }
 
@@ -91,9 +101,12 @@ const LOOK_MS: u64 = 1;
 
 impl Unwatched {
     /// Leaves alone what was just started; `timer` is this send's until it is done.
-    pub(super) fn leave(tx: &Tx, deadline: &Deadline, timer: Timer) -> Self {
+    pub(super) fn leave(tx: &Tx, deadline: &Deadline, timer: Timer, stall_ms: u64) -> Self {
+        if tx.goes_on_alone() {
+            return Self { was_left: false, late: Some(Standstill::begin(deadline, timer, stall_ms)) };
+        }
         deadline.set(timer, LOOK_MS);
-        Self { was_left: tx.begins_when_polled(), late: None }
+        Self { was_left: true, late: None }
     }
 
     /// Whether it is done by now.
@@ -109,7 +122,7 @@ impl Unwatched {
         if !std::mem::replace(&mut self.was_left, true) {
             return Poll::Pending;
         }
-        if let Poll::Ready((result, _)) = tx.poll_sent(cx) {
+        if let Poll::Ready(result) = tx.look(cx) {
             deadline.clear(timer);
             return Poll::Ready(result.map_err(|_| Wait::Broken));
         }
@@ -189,12 +202,12 @@ pub(super) struct Relay<'r> {
     /// Bytes to receive beyond the end of a body whose length is known, if they are there: what an endpoint sends
     /// unasked must be seen before its connection is used again.
     pub(super) beyond: usize,
+    /// Whether the body's bytes must be copied, since they could not be spliced.
+    pub(super) is_copied: bool,
 }
 
 /// What a relay that came to the body's end leaves behind.
 pub(super) struct Relayed {
-    /// A buffer for what comes next.
-    pub(super) spare: Buf,
     /// What was received beyond the body's end, if anything.
     pub(super) rest: Option<Buf>,
     /// Whether the last receive took all that there was room for, so that more may be waiting.
@@ -220,6 +233,17 @@ impl Relay<'_> {
         let mut rest = None;
         let mut was_full = false;
         while !body.is_done() {
+            if let Some(pipe) = self.pipe_for(body) {
+                // While the kernel moves the bytes, no buffer is needed.
+                drop(buf);
+                self.splice(body, pipe).await?;
+                if body.is_done() {
+                    // What lies behind the body was not received with it.
+                    was_full = self.beyond > 0 && self.rx.has_waiting();
+                    break;
+                }
+                buf = Buf::take(Size::Large).ok_or(Failed::NoBuffer)?;
+            }
             buf = prepare(body, buf, was_full, self.beyond);
             let room = buf.spare_len();
             self.deadline.set(self.timer, self.receive_ms);
@@ -241,7 +265,7 @@ impl Relay<'_> {
             buf = self.send(body, buf).await.map_err(Failed::Send)?;
         }
         self.deadline.clear(self.timer);
-        Ok(Relayed { spare: buf, rest, was_full })
+        Ok(Relayed { rest, was_full })
     }
 
     /// Sends a payload, framed, and the body's end with it when this was the last.

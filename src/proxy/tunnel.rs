@@ -10,7 +10,7 @@ use std::{
 
 use super::relay::{Wait, received, sent};
 use crate::{
-    buf::{Buf, Size},
+    buf::Buf,
     clock::{Deadline, Timer},
     net::{Rx, Stream, Tx},
 };
@@ -54,12 +54,11 @@ impl Direction<'_> {
                 self.deadline.clear(self.timer);
             }
             if !self.rx.is_armed() {
-                let mut buf = match spare.take() {
-                    Some(buf) => buf,
-                    None => Buf::take(Size::Small).ok_or(TunnelEnd::NoBuffer)?,
-                };
-                buf.reset(0, 0);
-                self.rx.arm(buf);
+                // A quiet tunnel holds no memory.
+                drop(spare.take());
+                if !self.rx.arm_lazily() {
+                    return Err(TunnelEnd::NoBuffer);
+                }
             }
             let (count, buf) = received(self.rx, self.deadline, self.timer).await.map_err(end_of)?;
             // Traffic in either direction keeps the tunnel.
@@ -77,6 +76,7 @@ fn end_of(wait: Wait) -> TunnelEnd {
     match wait {
         Wait::Broken | Wait::Timeout => TunnelEnd::Broken,
         Wait::ExchangeTimeout => TunnelEnd::Idle,
+        Wait::NoBuffer => TunnelEnd::NoBuffer,
     }
 }
 

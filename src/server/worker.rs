@@ -6,15 +6,19 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     thread::{self, JoinHandle},
 };
 
+use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 
-use super::{guard::guard, plan::WorkerPlan};
+use super::{
+    guard::{Guard, guard},
+    plan::WorkerPlan,
+};
 use crate::{
     buf,
     clock::{TICK_MS, Timer},
@@ -84,7 +88,7 @@ fn run(
             let _ = started.send(result);
         }
     };
-    let ended = net::run(plan.driver, plan.ring_entries, |driver| async {
+    let ended = net::run(plan.driver, plan.ring_entries, plan.buffers, |driver| async {
         match Open::new(plan, listeners, mailbox, options) {
             Ok(open) => {
                 tell(Ok(driver));
@@ -120,6 +124,9 @@ struct Accepting {
 
 /// Connections that are being told that there is no room, at most: beyond them the door is simply shut.
 const REJECTING_MAX: usize = 256;
+
+/// Connections accepted before others have their turn: a full backlog, or a flood, does not keep the core from its I/O.
+const ACCEPTS_IN_A_ROW: u32 = 32;
 
 /// How long accepting rests when the kernel is out of descriptors or memory.
 const ACCEPT_REST_MS: u64 = 100;
@@ -238,7 +245,12 @@ impl Accepting {
 /// Accepts until the drain, and then what had already come.
 async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepting>>>) {
     let rejecting = Rc::new(Cell::new(0));
+    let mut in_a_row = 0u32;
     loop {
+        in_a_row = in_a_row.wrapping_add(1);
+        if in_a_row.is_multiple_of(ACCEPTS_IN_A_ROW) {
+            give_way().await;
+        }
         if accepting.on_full == OnFull::Wait {
             room(&core, &accepting).await;
         }
@@ -297,6 +309,19 @@ async fn room(core: &Core, accepting: &Accepting) {
     .await;
 }
 
+/// Lets everything else that is ready go first.
+async fn give_way() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 async fn rest(core: &Core, for_ms: u64) {
     let deadline = core.deadlines.register();
     deadline.set(Timer::Request, for_ms);
@@ -337,15 +362,31 @@ fn host(
 ) {
     core.connections.set(core.connections.get() + 1);
     let place = Place { core: Rc::clone(core), listeners: Rc::clone(all) };
-    let core = Rc::clone(core);
-    net::spawn(async move {
-        let served = guard(task).await;
-        if served.is_err() {
+    net::spawn(Hosted { task: guard(task), place, peer });
+}
+
+pin_project! {
+    /// A connection's task in its place. Not an async block, which would have room for the task twice.
+    struct Hosted<F> {
+        #[pin]
+        task: Guard<F>,
+        place: Place,
+        peer: SocketAddr,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Hosted<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if ready!(this.task.poll(cx)).is_err() {
+            let (core, peer) = (&this.place.core, this.peer);
             core.figures.borrow_mut().counters.panics += 1;
             tracing::error!(core = core.worker, %peer, "a connection's task panicked; the connection is closed");
         }
-        drop(place);
-    });
+        Poll::Ready(())
+    }
 }
 
 /// Tells a connection that there is no room for it.
@@ -386,7 +427,8 @@ mod tests {
     fn answer_after_a_panic(driver: DriverChoice) -> String {
         let config = toml::from_str(CONFIG).unwrap();
         let table = table::compile(&config, &mut |_, fault| panic!("{fault:?}")).unwrap();
-        let [bound] = <[_; 1]>::try_from(net::bind("127.0.0.1:0".parse().unwrap(), 16, 1).unwrap()).unwrap();
+        let [bound] =
+            <[_; 1]>::try_from(net::bind("127.0.0.1:0".parse().unwrap(), 16, false, 1).unwrap()).unwrap();
         let address = bound.address;
         let client = thread::spawn(move || {
             let mut client = TcpStream::connect(address).unwrap();
@@ -395,7 +437,7 @@ mod tests {
             client.read_to_string(&mut answer).unwrap();
             answer
         });
-        let panics = net::run(driver, 256, |_| async {
+        let panics = net::run(driver, 256, 1024, |_| async {
             let core = Core::new(CoreOptions { worker: 0, workers: 1, seed: 0, log: None, table });
             let accepting = Rc::new(Accepting {
                 listener: Listener::new(bound).unwrap(),

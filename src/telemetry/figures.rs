@@ -130,6 +130,12 @@ figures! {
         Counter cancels,
         /// Operations that ended in an error.
         Counter errors,
+        /// Calls of `io_uring_enter`; 0 on epoll, as are the next two.
+        Counter enters,
+        /// Entries submitted.
+        Counter submissions,
+        /// Completions taken.
+        Counter completions,
     }
 }
 

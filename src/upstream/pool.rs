@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{buf::Buf, net::Stream};
+use crate::net::Stream;
 
 /// Limits of one endpoint's connections on one core. Times in ms; 0 means no limit, but for `max_idle`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,13 +164,11 @@ impl Lease {
         self.connection.as_mut().map(|connection| &mut connection.stream)
     }
 
-    /// Gives a connection back whose exchange ended cleanly: its response complete, nothing of it unread. `spare` is
-    /// the buffer to wait in for the next response, unless a receive is armed already.
-    pub fn release(mut self, spare: Option<Buf>, policy: &PoolPolicy, now_ms: u64) {
+    /// Gives a connection back whose exchange ended cleanly: its response complete, nothing of it unread.
+    pub fn release(mut self, policy: &PoolPolicy, now_ms: u64) {
         let Some(mut connection) = self.connection.take() else { return };
-        if !connection.stream.rx.is_armed() {
-            let Some(spare) = spare.and_then(Buf::into_small) else { return };
-            connection.stream.rx.arm(spare);
+        if !connection.stream.rx.is_armed() && !connection.stream.rx.arm_lazily() {
+            return;
         }
         let too_old =
             policy.max_age_ms != 0 && now_ms.saturating_sub(connection.born_ms) >= policy.max_age_ms;

@@ -159,7 +159,7 @@ fn listen(config: &Config, workers: &[super::plan::WorkerPlan]) -> Result<Socket
         let serving: Vec<usize> =
             (0..workers.len()).filter(|number| workers[*number].listeners.contains(&place)).collect();
         let bound: Vec<BoundListener> =
-            net::bind(address, listener.backlog, serving.len()).map_err(failed)?;
+            net::bind(address, listener.backlog, listener.defer_accept, serving.len()).map_err(failed)?;
         for (number, socket) in serving.into_iter().zip(bound) {
             if addresses.len() == place {
                 addresses.push((listener.name.clone(), socket.address));

@@ -1,9 +1,11 @@
-//! Building a core's runtime: io_uring with the best flags the kernel takes, epoll where it refuses.
+//! A core's runtime: tasks over the core's own ring, with the best flags that the kernel takes, or monoio on epoll where
+//! the kernel refuses rings.
 
 use std::{fmt, future::Future, io, mem::ManuallyDrop};
 
-use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use monoio::{LegacyDriver, RuntimeBuilder};
 
+use super::{ring, tasks};
 use crate::config::types::DriverChoice;
 
 /// What a core's runtime runs on.
@@ -11,7 +13,7 @@ use crate::config::types::DriverChoice;
 pub enum Driver {
     /// io_uring, with the set-up flags that the kernel took.
     IoUring {
-        /// The flags' names, joined by `|`; `none` when it took none.
+        /// The flags' names, joined by `|`.
         flags: &'static str,
     },
     /// epoll, and why.
@@ -30,42 +32,26 @@ impl fmt::Display for Driver {
     }
 }
 
-/// Sets one rung's flags.
-type Flags = fn(&mut io_uring::Builder);
-
-/// The rungs tried from the top: each asks less of the kernel than the one before.
-const LADDER: [(&str, Flags); 3] = [
-    ("single_issuer|defer_taskrun|submit_all", |ring| {
-        ring.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
-    }),
-    ("coop_taskrun", |ring| {
-        ring.setup_coop_taskrun();
-    }),
-    ("none", |_| {}),
-];
-
 /// Builds this thread's runtime and runs the future that `make` returns on it to its end. Must be called on the pinned
-/// thread: the ring belongs to the thread that makes it.
+/// thread: the ring belongs to the thread that makes it. `buffers` is how many small buffers the core may use.
 ///
 /// The runtime is never torn down, since a core ends only with the process: operations still in flight own buffers that
 /// the kernel may write to until the ring is gone.
 pub fn run<F: Future>(
     choice: DriverChoice,
     entries: u32,
+    buffers: usize,
     make: impl FnOnce(Driver) -> F,
 ) -> io::Result<F::Output> {
     let mut refusal = String::from("chosen by runtime.driver");
     if choice != DriverChoice::Epoll {
-        for (flags, set) in LADDER {
-            let mut ring = io_uring::IoUring::builder();
-            set(&mut ring);
-            match RuntimeBuilder::<IoUringDriver>::new().with_entries(entries).uring_builder(ring).build() {
-                Ok(runtime) => {
-                    let mut runtime = ManuallyDrop::new(runtime);
-                    return Ok(runtime.block_on(make(Driver::IoUring { flags })));
-                }
-                Err(error) => refusal = format!("io_uring refused: {error}"),
+        match ring::open(entries, buffers) {
+            Ok(flags) => {
+                let output = tasks::run(make(Driver::IoUring { flags }), ring::turn);
+                ring::retire();
+                return Ok(output);
             }
+            Err(error) => refusal = format!("io_uring refused: {error}"),
         }
         if choice == DriverChoice::IoUring {
             return Err(io::Error::other(refusal));
@@ -77,5 +63,9 @@ pub fn run<F: Future>(
 
 /// Starts a task on this core.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
-    drop(monoio::spawn(task));
+    if ring::is_open() {
+        tasks::spawn(task);
+    } else {
+        drop(monoio::spawn(task));
+    }
 }

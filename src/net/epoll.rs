@@ -1,4 +1,5 @@
-//! One slot for one kind of operation of one socket: started with a buffer, polled until the buffer comes back. The
+//! The operations of a socket on monoio's epoll driver, for kernels and containers without a ring. There is one slot for
+//! one kind of operation of one socket: started with a buffer, polled until the buffer comes back. The
 //! slot's memory is allocated once per connection and used for every operation after that, and the operation lives in
 //! the slot, not in the future of whoever waits for it: dropping the waiter loses nothing.
 #![expect(unsafe_code, reason = "lends buffers to the kernel and halves of a socket to its two slots")]
@@ -6,7 +7,6 @@
 use std::{
     cell::UnsafeCell,
     future::Future,
-    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -122,6 +122,3 @@ pub(super) fn slots(socket: TcpStream) -> (Slot, Slot) {
     });
     (receive, send)
 }
-
-/// An operation's outcome as this room's callers see it.
-pub(super) type Outcome = (io::Result<usize>, Buf);
