@@ -15,7 +15,8 @@ use crate::{
     net::Pipe,
 };
 
-/// Bytes still to come that make it worth while: fewer are copied with less work than the calls cost.
+/// Bytes still to come that make it worth while. To copy bodies of 256 KiB takes 1.7 times the CPU of splicing them; what is
+/// received with the head, and bodies not much larger, are copied with less work than the calls cost.
 const SPLICE_BYTES_MIN: u64 = 64 * 1024;
 
 impl Relay<'_> {
