@@ -12,7 +12,7 @@ use std::{
 };
 
 use socket2::SockRef;
-use support::{Gateway, Peer, Upstream, all_to, all_to_with, get, ok, request_body, within};
+use support::{Asked, Gateway, Peer, Upstream, all_to, all_to_with, get, ok, request_body, within};
 
 const MIB: usize = 1024 * 1024;
 
@@ -41,17 +41,22 @@ fn ask(client: &mut Peer, path: &str) {
     assert_eq!(client.response().text(), path);
 }
 
+/// Exchanges after which the connections' receives are left standing.
+fn be_calm(client: &mut Peer, asked: &mut Asked) {
+    for _ in 0..CALM {
+        client.send(get("/"));
+        asked.question().ok("calm");
+        assert_eq!(client.response().text(), "calm");
+    }
+}
+
 #[test]
 fn what_an_endpoint_sends_unasked_to_a_standing_receive_is_no_answer() {
     for comes_with_the_response in [false, true] {
         let (upstream, mut asked) = Upstream::asking();
         let gateway = Gateway::start(&all_to(&[upstream.address]));
         let mut client = gateway.connect();
-        for _ in 0..CALM {
-            client.send(get("/"));
-            asked.question().ok("calm");
-            assert_eq!(client.response().text(), "calm");
-        }
+        be_calm(&mut client, &mut asked);
         client.send(get("/"));
         let question = asked.question();
         assert_eq!(question.connection, 0);
@@ -78,11 +83,7 @@ fn an_endpoint_that_ends_a_standing_receive_between_requests() {
     let (upstream, mut asked) = Upstream::asking();
     let gateway = Gateway::start(&all_to(&[upstream.address]));
     let mut client = gateway.connect();
-    for _ in 0..CALM {
-        client.send(get("/"));
-        asked.question().ok("calm");
-        assert_eq!(client.response().text(), "calm");
-    }
+    be_calm(&mut client, &mut asked);
     client.send(get("/"));
     asked.question().last(ok(b"last"));
     assert_eq!(client.response().text(), "last");
