@@ -53,6 +53,9 @@ Zero is `"0s"`; it is allowed where the description says what it means.
 **Addresses** are `ip:port`, with IPv6 in brackets: `"10.0.0.1:9000"`, `"[::1]:9000"`. Names are not resolved. `[::]` is
 every IPv6 address and no IPv4 one; for both, write two listeners.
 
+**File names** that do not begin with `/` begin in the directory that ringgate was started in. Files of certificates and keys
+are PEM, at most 1 MiB each; `ringgate check` reads them too.
+
 **Interpolation.** Any string value may refer to the environment or to a file:
 
 | written | becomes |

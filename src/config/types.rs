@@ -7,6 +7,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod path;
+mod tls;
+
+pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
+pub use tls::{CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, ListenerTls, TlsVersion};
+
 pub use super::values::Workers;
 use super::values::{ByteSize, OneOrMany, Span};
 
@@ -56,6 +62,10 @@ pub struct Runtime {
     /// that finds none is answered 503.
     #[schemars(range(min = 64))]
     pub buffers: usize,
+    /// TLS handshakes with clients that one core has under way at once; further ones wait their turn, so that a storm of
+    /// them does not hold up running requests.
+    #[schemars(range(min = 1))]
+    pub max_handshakes: usize,
     /// How long a drain (SIGTERM) waits for running exchanges before it cuts them.
     pub drain_timeout: Span,
 }
@@ -69,6 +79,7 @@ impl Default for Runtime {
             max_connections: 20_000,
             on_full: OnFull::Wait,
             buffers: 65_536,
+            max_handshakes: 1024,
             drain_timeout: Span::secs(30),
         }
     }
@@ -112,6 +123,9 @@ pub struct Core {
     /// Overrides `runtime.buffers`.
     #[schemars(range(min = 64))]
     pub buffers: Option<usize>,
+    /// Overrides `runtime.max_handshakes`.
+    #[schemars(range(min = 1))]
+    pub max_handshakes: Option<usize>,
     /// Names of the listeners this core serves. Default: all.
     pub listeners: Option<Vec<String>>,
 }
@@ -157,6 +171,8 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
+    /// A TLS handshake, from the connection's first moment to its end, absolute. Beyond it the connection is closed.
+    pub handshake: Span,
     /// From the first byte of a request to the end of its head, absolute. Beyond it: 408.
     pub head: Span,
     /// Between two reads of a request body. Beyond it: 408.
@@ -174,6 +190,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            handshake: Span::secs(10),
             head: Span::secs(10),
             body_idle: Span::secs(30),
             keep_alive: Span::secs(60),
@@ -241,6 +258,8 @@ pub struct Listener {
     pub name: String,
     /// `ip:port`, `[ipv6]:port`. Port 0 takes a free one and says which.
     pub address: String,
+    /// Speaks TLS on this address.
+    pub tls: Option<ListenerTls>,
     /// Connections the kernel holds before they are accepted, per core.
     #[serde(default = "defaults::backlog")]
     #[schemars(range(min = 1, max = 1_048_576))]
@@ -291,59 +310,6 @@ pub enum HalfClose {
     Abort,
 }
 
-/// How a path is brought to its one canonical form. Dot segments are always resolved, percent-encoded unreserved
-/// characters always decoded, `%00` and control characters always refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PathRules {
-    /// `%2F`: `"keep"` leaves it encoded, never a separator; `"reject"` answers 400; `"decode"` makes it a
-    /// separator.
-    pub encoded_slash: EncodedSlash,
-    /// `\` and `%5C`: `"reject"` answers 400; `"slash"` makes it a separator; `"keep"` leaves it, encoded.
-    pub backslash: Backslash,
-    /// `//`: `"merge"` makes it one; `"reject"` answers 400; `"keep"` leaves it.
-    pub empty_segment: EmptySegment,
-}
-
-/// What becomes of `%2F`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EncodedSlash {
-    /// Stays encoded and is never a separator.
-    #[default]
-    Keep,
-    /// 400.
-    Reject,
-    /// Becomes a separator.
-    Decode,
-}
-
-/// What becomes of `\` and `%5C`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Backslash {
-    /// 400.
-    #[default]
-    Reject,
-    /// Becomes a separator.
-    Slash,
-    /// Stays, as `%5C`, and is never a separator.
-    Keep,
-}
-
-/// What becomes of `//`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EmptySegment {
-    /// Becomes `/`.
-    #[default]
-    Merge,
-    /// 400.
-    Reject,
-    /// Stays.
-    Keep,
-}
-
 /// Overrides of `[limits]`; the same keys, each optional.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -365,6 +331,8 @@ pub struct LimitsOverride {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeoutsOverride {
+    /// See `timeouts.handshake`.
+    pub handshake: Option<Span>,
     /// See `timeouts.head`.
     pub head: Option<Span>,
     /// See `timeouts.body_idle`.
@@ -397,6 +365,8 @@ pub struct Cluster {
     /// The `Host` sent upstream: `"preserve"` (the client's), `"endpoint"` (the endpoint's address) or a literal.
     #[serde(default = "defaults::host")]
     pub host: String,
+    /// Speaks TLS to the endpoints. `tls = {}` is enough.
+    pub tls: Option<ClusterTls>,
     /// How long an endpoint may take.
     #[serde(default)]
     pub timeouts: UpstreamTimeouts,

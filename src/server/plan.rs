@@ -27,6 +27,8 @@ pub struct WorkerPlan {
     pub on_full: OnFull,
     /// Small buffers it may use at once.
     pub buffers: usize,
+    /// TLS handshakes it has under way at once.
+    pub max_handshakes: usize,
     /// Its listeners' places in the file.
     pub listeners: Vec<usize>,
 }
@@ -111,6 +113,7 @@ fn worker(config: &Config, cpu: usize) -> WorkerPlan {
         max_connections: own.and_then(|core| core.max_connections).unwrap_or(runtime.max_connections),
         on_full: runtime.on_full,
         buffers: own.and_then(|core| core.buffers).unwrap_or(runtime.buffers),
+        max_handshakes: own.and_then(|core| core.max_handshakes).unwrap_or(runtime.max_handshakes),
         listeners: (0..config.listener.len())
             .filter(|place| is_served(&config.listener[*place].name))
             .collect(),
@@ -137,13 +140,13 @@ mod tests {
     #[test]
     fn a_named_core_is_used_and_tuned() {
         let text = format!(
-            "[runtime]\nworkers = 1\n[[core]]\ncpu = 3\nbuffers = 99\nring_entries = 512\nmax_connections = 7\n{LISTENERS}"
+            "[runtime]\nworkers = 1\n[[core]]\ncpu = 3\nbuffers = 99\nring_entries = 512\nmax_connections = 7\nmax_handshakes = 5\n{LISTENERS}"
         );
         let plan = plan_on(&config(&text), &[0, 1, 2, 3]).unwrap();
         let [worker] = &plan.workers[..] else { panic!("one worker") };
         assert_eq!(
-            (worker.cpu, worker.buffers, worker.ring_entries, worker.max_connections),
-            (3, 99, 512, 7)
+            (worker.cpu, worker.buffers, worker.ring_entries, worker.max_connections, worker.max_handshakes),
+            (3, 99, 512, 7, 5)
         );
     }
 

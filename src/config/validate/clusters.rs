@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{address, fields, not_zero};
+use super::{address, fields, not_zero, tls};
 use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
@@ -15,6 +15,7 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
         endpoints(index, cluster, report);
         balance(index, cluster, report);
         host(index, cluster, report);
+        tls::cluster(index, cluster, report);
         waits(index, cluster, report);
     }
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{address, process};
+use super::{address, process, tls};
 use crate::config::{diagnostic::Diagnostic, report::Report, source::key_path, types::Config};
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
@@ -25,6 +25,7 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
         }
         process::limits_override(index, &listener.limits, &config.limits, report);
         process::timeouts_override(index, &listener.timeouts, report);
+        tls::listener(index, listener, report);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The meaning of a file whose form is right: names that lead somewhere, numbers that go together, addresses and fields
 //! that can be used. Everything wrong is reported, each at its place. Path patterns, regexes, variables and shadowed
-//! routes are judged where they are compiled; what the machine has (CPUs, free ports) is known at start only.
+//! routes are judged where they are compiled, and certificates where they are read; what the machine has (CPUs, free
+//! ports) is known at start only.
 
 mod address;
 mod clusters;
@@ -8,6 +9,7 @@ mod fields;
 mod listeners;
 mod process;
 mod routes;
+mod tls;
 
 use std::collections::HashMap;
 

@@ -16,11 +16,15 @@ pub(super) fn validate(config: &Config, listeners: &Names<'_>, report: &mut Repo
     ring_entries(&key_path!["runtime", "ring_entries"], config.runtime.ring_entries, report);
     cores(config, listeners, report);
     limits(&config.limits, report);
-    let Timeouts { head, body_idle, keep_alive, write_stall, connection_age: _, tunnel_idle: _ } =
+    let Timeouts { handshake, head, body_idle, keep_alive, write_stall, connection_age: _, tunnel_idle: _ } =
         config.timeouts;
-    for (key, span) in
-        [("head", head), ("body_idle", body_idle), ("keep_alive", keep_alive), ("write_stall", write_stall)]
-    {
+    for (key, span) in [
+        ("handshake", handshake),
+        ("head", head),
+        ("body_idle", body_idle),
+        ("keep_alive", keep_alive),
+        ("write_stall", write_stall),
+    ] {
         not_zero(&key_path!["timeouts", key], span, report);
     }
     let via = &config.forwarding.via;
@@ -108,11 +112,22 @@ pub(super) fn limits_override(index: usize, own: &LimitsOverride, common: &Limit
 
 /// Reports a listener's own timeouts that are zero.
 pub(super) fn timeouts_override(index: usize, own: &TimeoutsOverride, report: &mut Report) {
-    let TimeoutsOverride { head, body_idle, keep_alive, write_stall, connection_age: _, tunnel_idle: _ } =
-        own;
-    for (key, span) in
-        [("head", head), ("body_idle", body_idle), ("keep_alive", keep_alive), ("write_stall", write_stall)]
-    {
+    let TimeoutsOverride {
+        handshake,
+        head,
+        body_idle,
+        keep_alive,
+        write_stall,
+        connection_age: _,
+        tunnel_idle: _,
+    } = own;
+    for (key, span) in [
+        ("handshake", handshake),
+        ("head", head),
+        ("body_idle", body_idle),
+        ("keep_alive", keep_alive),
+        ("write_stall", write_stall),
+    ] {
         if let Some(span) = span {
             not_zero(&key_path!["listener", index, "timeouts", key], *span, report);
         }
