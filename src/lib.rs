@@ -11,4 +11,5 @@ pub mod route;
 pub mod server;
 pub mod table;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
