@@ -5,10 +5,12 @@
 mod authority;
 mod certificate;
 mod pem;
+mod select;
 
 pub use authority::{Authorities, SystemRoots};
 pub use certificate::{Certificate, Concern, Facts, KeyType, PairError};
 pub use pem::{FILE_BYTES_MAX, Fault, FileError, Part};
+pub use select::{Selection, Shadowed};
 
 #[cfg(test)]
 mod tests;

@@ -3,3 +3,4 @@
 
 mod certificates;
 mod mint;
+mod selection;
