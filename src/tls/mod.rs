@@ -6,11 +6,13 @@ mod authority;
 mod certificate;
 mod pem;
 mod select;
+mod tickets;
 
 pub use authority::{Authorities, SystemRoots};
 pub use certificate::{Certificate, Concern, Facts, KeyType, PairError};
 pub use pem::{FILE_BYTES_MAX, Fault, FileError, Part};
 pub use select::{Selection, Shadowed};
+pub use tickets::{TICKET_BYTES_MAX, TICKET_SECONDS, TicketKeys, Ticketer};
 
 #[cfg(test)]
 mod tests;

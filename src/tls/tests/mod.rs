@@ -4,3 +4,4 @@
 mod certificates;
 mod mint;
 mod selection;
+mod tickets;
