@@ -4,15 +4,51 @@
 
 mod authority;
 mod certificate;
+mod client;
+mod load;
 mod pem;
 mod select;
+mod server;
 mod tickets;
+
+use std::sync::Arc;
+
+use rustls::crypto::{
+    CryptoProvider,
+    aws_lc_rs::{cipher_suite, default_provider, kx_group},
+};
 
 pub use authority::{Authorities, SystemRoots};
 pub use certificate::{Certificate, Concern, Facts, KeyType, PairError};
+pub use client::{ClientTls, Trust};
+pub use load::{Loader, Report};
 pub use pem::{FILE_BYTES_MAX, Fault, FileError, Part};
 pub use select::{Selection, Shadowed};
+pub use server::{ClientAuthority, ServerTls};
 pub use tickets::{TICKET_BYTES_MAX, TICKET_SECONDS, TicketKeys, Ticketer};
+
+/// The application protocols offered by ALPN (RFC 7301), both ways.
+const ALPN: [&[u8]; 1] = [b"http/1.1"];
+
+/// What is encrypted and agreed with: Mozilla's "intermediate" list, which is all of rustls' suites, and the groups with the
+/// one that quantum computers do not break first. A fresh one each time, so that cores share no counter.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        ..default_provider()
+    })
+}
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,9 @@
 //! between what is made here and rustls' own other side.
 
 mod certificates;
+mod handshakes;
+mod loading;
 mod mint;
 mod selection;
 mod tickets;
+mod upstream;
