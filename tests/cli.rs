@@ -171,6 +171,55 @@ fn check_of_what_is_no_toml_or_no_file() {
 }
 
 #[test]
+fn check_reads_certificates_and_points_at_what_names_a_bad_one() {
+    let dir = TempDir::new();
+    let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let (one, two) = (certificate("a.test"), certificate("a.test"));
+    put("one.pem", &one.cert.pem());
+    put("one.key", &one.signing_key.serialize_pem());
+    put("two.pem", &two.cert.pem());
+    put("two.key", &two.signing_key.serialize_pem());
+    let check = |certificates: &str, cluster: &str| {
+        let text = format!(
+            "[[listener]]\nname = 'l'\naddress = '127.0.0.1:0'\ntls.certificates = [\n{certificates}]\n\
+             [[cluster]]\nname = 'c'\nendpoints = [{{ address = '127.0.0.1:1' }}]\n{cluster}\n\
+             [[route]]\nname = 'r'\ncluster = 'c'\n"
+        );
+        check(&text.replace('@', &format!("{}/", dir.path().display())))
+    };
+    let good = "{ cert = '@one.pem', key = '@one.key' },\n";
+    let said = check(good, "tls = { ca = '@one.pem' }");
+    assert_eq!((said.code, said.error.as_str()), (Some(0), ""));
+
+    let said = check(&format!("{good}{{ cert = '@two.pem', key = '@two.key' }},\n"), "");
+    assert_eq!(said.code, Some(0), "{}", said.error);
+    assert!(said.error.contains("warning: this certificate is never used for `a.test`"), "{}", said.error);
+    assert!(said.error.contains("gateway.toml:6:10\n"), "{}", said.error);
+
+    let bad = "{ cert = '@one.pem', key = '@two.key' },\n{ cert = '@none', key = '@one.pem' },\n";
+    let said = check(&format!("{good}{bad}"), "tls = { ca = '@one.key' }");
+    assert_eq!(said.code, Some(1));
+    for (line, message) in [
+        (6, "the private key does not belong to the certificate"),
+        (7, "the file cannot be read: No such file or directory"),
+        (7, "there is no private key in the file"),
+        (12, "there is no certificate in the file"),
+    ] {
+        let at = said.error.find(message).unwrap_or_else(|| panic!("{message}: {}", said.error));
+        let place = format!("gateway.toml:{line}:");
+        assert!(said.error[at..].lines().nth(1).unwrap().contains(&place), "{place} {}", said.error);
+    }
+    assert!(said.error.contains("\n4 errors in "), "{}", said.error);
+    // What is wrong with the file itself is said together with what is wrong with those that it names.
+    let said = check(bad, "tls = { ca = '@one.pem', sever_name = 'a' }");
+    assert!(said.error.contains("\n4 errors in "), "{}", said.error);
+}
+
+fn certificate(name: &str) -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    rcgen::generate_simple_self_signed([name.into()]).unwrap()
+}
+
+#[test]
 fn check_of_a_good_file_says_so_and_warns() {
     let said = ringgate(&["check", &path("config/demo.toml")]);
     assert_eq!((said.code, said.error.as_str()), (Some(0), ""));

@@ -176,8 +176,9 @@ fn tell_cluster(
         Ok(target) => text(&target),
         Err(error) => format!("<refused with 400: {error}>"),
     };
+    let scheme = if cluster.tls.is_some() { "https" } else { "http" };
     for endpoint in cluster.endpoints.iter().filter(|endpoint| endpoint.weight > 0) {
-        let _ = writeln!(out, "  weight {:<5} http://{}{target}", endpoint.weight, endpoint.text);
+        let _ = writeln!(out, "  weight {:<5} {scheme}://{}{target}", endpoint.weight, endpoint.text);
     }
     let host = match &cluster.host {
         HostRule::Preserve => text(seen.authority()),

@@ -6,12 +6,14 @@ use std::{
     sync::Arc,
 };
 
+use rustls_pki_types::UnixTime;
+
 use super::{
     Action, Cluster, Endpoint, Forwarding, HashOn, HostRule, Listener, Route, Split, Table, Timeouts,
 };
 use crate::{
     config::{
-        Diagnostic, Key,
+        Diagnostic, Key, Severity,
         types::{self, Balance, Config, RiskyMethod},
     },
     http::request::HeadLimits,
@@ -21,6 +23,7 @@ use crate::{
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
+    tls::{ClientTls, Loader, ServerTls},
     upstream::{
         balance::{Balancer, stable_hash},
         health::EjectPolicy,
@@ -33,8 +36,14 @@ pub type Report<'r> = dyn FnMut(&[Key<'_>], Diagnostic) + 'r;
 
 /// Compiles a validated configuration. Every fault is reported; with an error among them there is no table.
 pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
-    let mut compiler =
-        Compiler { config, report, failed: false, clusters: HashMap::new(), splits: Vec::new() };
+    let mut compiler = Compiler {
+        config,
+        report,
+        failed: false,
+        clusters: HashMap::new(),
+        splits: Vec::new(),
+        tls: Loader::new(UnixTime::now()),
+    };
     let clusters = compiler.clusters();
     let mut specs: Vec<RouteSpec> =
         config.route.iter().map(|route| RouteSpec::from(&route.matches)).collect();
@@ -68,6 +77,8 @@ struct Compiler<'c, 'r> {
     failed: bool,
     clusters: HashMap<&'c str, usize>,
     splits: Vec<Split>,
+    /// Reads certificates.
+    tls: Loader,
 }
 
 impl Compiler<'_, '_> {
@@ -105,6 +116,7 @@ impl Compiler<'_, '_> {
             let weights: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.weight).collect();
             let ids: Vec<u64> = endpoints.iter().map(|endpoint| endpoint.id).collect();
             let count = endpoints.len();
+            let tls = self.client_tls(at, cluster, &endpoints);
             clusters.push(Cluster {
                 name: cluster.name.as_str().into(),
                 endpoints,
@@ -117,6 +129,7 @@ impl Compiler<'_, '_> {
                     "endpoint" => HostRule::Endpoint,
                     literal => HostRule::Literal(literal.into()),
                 },
+                tls,
                 connect_ms: cluster.timeouts.connect.as_millis(),
                 first_byte_ms: cluster.timeouts.first_byte.as_millis(),
                 idle_ms: cluster.timeouts.idle.as_millis(),
@@ -156,6 +169,26 @@ impl Compiler<'_, '_> {
             }
         }
         endpoints
+    }
+
+    fn client_tls(
+        &mut self,
+        at: usize,
+        cluster: &types::Cluster,
+        endpoints: &[Endpoint],
+    ) -> Option<Arc<ClientTls>> {
+        let tls = cluster.tls.as_ref()?;
+        let addresses: Vec<SocketAddr> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+        let Self { report, failed, tls: loader, .. } = self;
+        let mut below = below(["cluster".into(), at.into(), "tls".into()], report, failed);
+        loader.client(tls, &addresses, &mut below).map(Arc::new)
+    }
+
+    fn server_tls(&mut self, at: usize, listener: &types::Listener) -> Option<Arc<ServerTls>> {
+        let tls = listener.tls.as_ref()?;
+        let Self { report, failed, tls: loader, .. } = self;
+        let mut below = below(["listener".into(), at.into(), "tls".into()], report, failed);
+        loader.server(tls, &mut below).map(Arc::new)
     }
 
     fn sticky(&mut self, at: usize, cluster: &types::Cluster) -> Option<StickyCookie> {
@@ -275,13 +308,14 @@ impl Compiler<'_, '_> {
         let everything: Arc<[u32]> = (0..specs.len() as u32).collect();
         let config = self.config;
         let is_restricted = config.route.iter().any(|route| route.listeners.is_some());
-        let listeners = config.listener.iter().map(|listener| {
+        let listeners = config.listener.iter().enumerate().map(|(at, listener)| {
+            let tls = self.server_tls(at, listener);
             let (router, route_ids) = if is_restricted {
                 self.router_of(&listener.name, specs, all)
             } else {
                 (Arc::clone(all), Arc::clone(&everything))
             };
-            listener_rules(config, listener, router, route_ids)
+            Listener { tls, ..listener_rules(config, listener, router, route_ids) }
         });
         listeners.collect()
     }
@@ -334,6 +368,19 @@ impl Compiler<'_, '_> {
     }
 }
 
+/// Reports what is below the keys `at`, and notes whether it is an error.
+fn below<'b>(
+    at: [Key<'static>; 3],
+    report: &'b mut Report<'_>,
+    failed: &'b mut bool,
+) -> impl FnMut(&[Key<'_>], Diagnostic) + 'b {
+    move |path, diagnostic| {
+        *failed |= diagnostic.severity == Severity::Error;
+        let whole: Vec<Key<'_>> = at.iter().copied().chain(path.iter().copied()).collect();
+        report(&whole, diagnostic);
+    }
+}
+
 fn hash_on(cluster: &types::Cluster) -> HashOn {
     match &cluster.hash_on {
         _ if cluster.balance != Balance::Hash => HashOn::Nothing,
@@ -364,6 +411,7 @@ fn listener_rules(
     let (timeouts, ours) = (&config.timeouts, &listener.timeouts);
     Listener {
         name: listener.name.as_str().into(),
+        tls: None,
         router,
         route_ids,
         head: HeadLimits {
@@ -374,6 +422,7 @@ fn listener_rules(
         body_bytes: own.body_bytes.unwrap_or(limits.body_bytes).0,
         requests_per_connection: own.requests_per_connection.unwrap_or(limits.requests_per_connection),
         timeouts: Timeouts {
+            handshake_ms: ours.handshake.unwrap_or(timeouts.handshake).as_millis(),
             head_ms: ours.head.unwrap_or(timeouts.head).as_millis(),
             body_idle_ms: ours.body_idle.unwrap_or(timeouts.body_idle).as_millis(),
             keep_alive_ms: ours.keep_alive.unwrap_or(timeouts.keep_alive).as_millis(),

@@ -15,6 +15,7 @@ use crate::{
     http::request::HeadLimits,
     policy::{cookie::StickyCookie, headers::HeaderEdits, template::Template},
     route::Router,
+    tls::{ClientTls, ServerTls},
     upstream::{balance::Balancer, health::EjectPolicy, pool::PoolPolicy},
 };
 
@@ -62,6 +63,8 @@ impl Table {
 pub struct Listener {
     /// Its name.
     pub name: Box<str>,
+    /// What it serves TLS with, if it does. Each core makes its own configuration from it.
+    pub tls: Option<Arc<ServerTls>>,
     /// The routes on it.
     pub router: Arc<Router>,
     /// Which route of the table each of the router's routes is.
@@ -89,6 +92,8 @@ pub struct Listener {
 /// How long a client may take, in ms; 0: no limit.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
+    /// A TLS handshake.
+    pub handshake_ms: u64,
     /// A request's head, from its first byte.
     pub head_ms: u64,
     /// Between two reads of a request body.
@@ -186,6 +191,8 @@ pub struct Cluster {
     pub sticky: Option<StickyCookie>,
     /// The upstream's `Host`.
     pub host: HostRule,
+    /// What TLS to its endpoints is made with, if it is. Each core makes its own configuration from it.
+    pub tls: Option<Arc<ClientTls>>,
     /// Until an endpoint accepts, in ms.
     pub connect_ms: u64,
     /// Until a response begins, in ms.
