@@ -438,3 +438,38 @@ fn listener_rules(
         half_close: listener.half_close,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> Table {
+        let config = toml::from_str(text).unwrap();
+        compile(&config, &mut |path, fault| panic!("{path:?}: {fault:?}")).unwrap()
+    }
+
+    #[test]
+    fn handshakes_have_their_time_on_each_listener() {
+        let table = table(
+            "timeouts.handshake = '3s'\n[[listener]]\nname = 'a'\naddress = '127.0.0.1:0'\n\
+             [[listener]]\nname = 'b'\naddress = '127.0.0.1:0'\ntimeouts.handshake = '7s'\n",
+        );
+        let times: Vec<u64> = table.listeners.iter().map(|one| one.timeouts.handshake_ms).collect();
+        assert_eq!(times, [3000, 7000]);
+        assert!(table.listeners.iter().all(|one| one.tls.is_none()));
+    }
+
+    #[test]
+    fn endpoints_are_spoken_to_with_tls_where_that_is_said() {
+        let table = table(
+            "[[cluster]]\nname = 'plain'\nendpoints = [{ address = '10.0.0.1:80' }]\n\
+             [[cluster]]\nname = 'tls'\nendpoints = [{ address = '10.0.0.1:443' }, { address = '[::1]:443' }]\n\
+             tls = { verify = false }\n",
+        );
+        let [plain, tls] = &table.for_core().clusters[..] else { panic!("two clusters") };
+        assert!(plain.tls.is_none());
+        let tls = tls.tls.as_ref().unwrap();
+        assert_eq!(tls.server_name(0).unwrap().to_str(), "10.0.0.1");
+        assert_eq!(tls.server_name(1).unwrap().to_str(), "::1");
+    }
+}
