@@ -261,6 +261,14 @@ impl Chain {
 }
 
 impl Facts {
+    /// What is known about a certificate that a peer has shown.
+    ///
+    /// # Errors
+    /// It cannot be parsed, or its key is of a type that is not known here.
+    pub fn parse(der: &CertificateDer<'_>) -> Result<Self, Fault> {
+        Self::of(&parse(der, 1)?, der)
+    }
+
     fn of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Self, Fault> {
         let malformed = |_| Fault::Malformed { place: 1 };
         let (mut names, mut addresses) = (Vec::new(), Vec::new());
