@@ -23,7 +23,9 @@ use crate::{
     buf,
     clock::{TICK_MS, Timer},
     config::types::OnFull,
-    net::{self, BoundListener, Driver, Listener, Mailbox, MailboxSender, OpenMailbox, Stream, Ticker},
+    net::{
+        self, Accepted, BoundListener, Driver, Listener, Mailbox, MailboxSender, OpenMailbox, Stream, Ticker,
+    },
     proxy::{self, Core, CoreOptions},
     telemetry::figures::Figures,
 };
@@ -120,6 +122,8 @@ struct Accepting {
     /// The accepting task, for when there is room again or the drain begins.
     waker: RefCell<Option<Waker>>,
     is_draining: Cell<bool>,
+    /// Connections that are being told that there is no room.
+    rejecting: Cell<usize>,
 }
 
 /// Connections that are being told that there is no room, at most: beyond them the door is simply shut.
@@ -146,6 +150,7 @@ impl Open {
                 on_full: plan.on_full,
                 waker: RefCell::new(None),
                 is_draining: Cell::new(false),
+                rejecting: Cell::new(0),
             }))
         });
         Ok(Self {
@@ -244,7 +249,6 @@ impl Accepting {
 
 /// Accepts until the drain, and then what had already come.
 async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepting>>>) {
-    let rejecting = Rc::new(Cell::new(0));
     let mut in_a_row = 0u32;
     loop {
         in_a_row = in_a_row.wrapping_add(1);
@@ -255,15 +259,7 @@ async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepti
             room(&core, &accepting).await;
         }
         match next(&accepting).await {
-            Ok((stream, peer)) => {
-                core.figures.borrow_mut().counters.connections_accepted += 1;
-                // Waiting listeners may overshoot by the accepts that were under way when the core became full.
-                if accepting.is_full(&core) && accepting.on_full == OnFull::Reject {
-                    reject(&core, &rejecting, stream);
-                } else {
-                    admit(&core, accepting.place, &all, stream, peer);
-                }
-            }
+            Ok(accepted) => take(&core, &accepting, &all, accepted),
             Err(_) if accepting.listener.is_closed() => return,
             Err(error) => {
                 // Out of descriptors or memory, or a connection that was gone before it was taken.
@@ -279,7 +275,7 @@ async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepti
 }
 
 /// The next connection. While draining: what waits already, and then the end.
-async fn next(accepting: &Accepting) -> io::Result<(Stream, SocketAddr)> {
+async fn next(accepting: &Accepting) -> io::Result<Accepted> {
     let mut accepted = pin!(accepting.listener.accept());
     poll_fn(|cx| {
         let poll = accepted.as_mut().poll(cx);
@@ -349,8 +345,24 @@ impl Drop for Place {
     }
 }
 
-fn admit(core: &Rc<Core>, listener: usize, all: &Rc<Vec<Rc<Accepting>>>, stream: Stream, peer: SocketAddr) {
-    host(core, all, peer, proxy::serve(Rc::clone(core), stream, peer, listener));
+/// Serves a connection, or tells it that there is no room.
+fn take(core: &Rc<Core>, accepting: &Rc<Accepting>, all: &Rc<Vec<Rc<Accepting>>>, accepted: Accepted) {
+    let peer = accepted.peer;
+    let stream = match accepted.into_stream() {
+        Ok(stream) => stream,
+        Err(error) => {
+            core.figures.borrow_mut().counters.accept_errors += 1;
+            tracing::warn!(core = core.worker, %peer, %error, "cannot serve a connection; it is closed");
+            return;
+        }
+    };
+    core.figures.borrow_mut().counters.connections_accepted += 1;
+    // Waiting listeners may overshoot by the connections that were under way when the core became full.
+    if accepting.is_full(core) && accepting.on_full == OnFull::Reject {
+        reject(core, accepting, stream);
+    } else {
+        host(core, all, peer, proxy::serve(Rc::clone(core), stream, peer, accepting.place));
+    }
 }
 
 /// Gives a connection's task a place. Its panic is its own end only.
@@ -390,17 +402,17 @@ impl<F: Future<Output = ()>> Future for Hosted<F> {
 }
 
 /// Tells a connection that there is no room for it.
-fn reject(core: &Rc<Core>, rejecting: &Rc<Cell<usize>>, stream: Stream) {
+fn reject(core: &Rc<Core>, accepting: &Rc<Accepting>, stream: Stream) {
     core.figures.borrow_mut().counters.connections_refused += 1;
-    if rejecting.get() >= REJECTING_MAX {
+    if accepting.rejecting.get() >= REJECTING_MAX {
         return;
     }
-    rejecting.set(rejecting.get() + 1);
-    let (core, rejecting) = (Rc::clone(core), Rc::clone(rejecting));
+    accepting.rejecting.set(accepting.rejecting.get() + 1);
+    let (core, accepting) = (Rc::clone(core), Rc::clone(accepting));
     net::spawn(async move {
         let told = guard(proxy::reject(Rc::clone(&core), stream)).await;
         core.figures.borrow_mut().counters.panics += u64::from(told.is_err());
-        rejecting.set(rejecting.get() - 1);
+        accepting.rejecting.set(accepting.rejecting.get() - 1);
     });
 }
 
@@ -446,6 +458,7 @@ mod tests {
                 on_full: OnFull::Wait,
                 waker: RefCell::new(None),
                 is_draining: Cell::new(false),
+                rejecting: Cell::new(0),
             });
             let all = Rc::new(vec![Rc::clone(&accepting)]);
             // It has the only place, so the client comes in only if the panic gives it back.
