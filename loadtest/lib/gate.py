@@ -119,8 +119,8 @@ def _under_callgrind(programs: Programs, workload: Workload, rounds: int) -> cal
     output.unlink(missing_ok=True)
     # Its usual lock starves one of two threads on a shared CPU.
     wrapper = ["valgrind", "--quiet", "--fair-sched=yes", "--tool=callgrind", f"--callgrind-out-file={output}"]
-    with _gateway(programs, wrapper) as (port, _):
-        _exchange(port, workload, rounds)
+    with gateway(programs, wrapper) as (port, _):
+        exchange(port, workload, rounds)
     found = callgrind.totals(output.read_text() if output.exists() else "")
     if not found:
         raise Failure("callgrind has written no totals")
@@ -130,13 +130,13 @@ def _under_callgrind(programs: Programs, workload: Workload, rounds: int) -> cal
 
 
 def _counts(programs: Programs, workload: Workload, rounds: int) -> dict[str, int]:
-    with _gateway(programs, []) as (port, service):
+    with gateway(programs, []) as (port, service):
         pids = session_pids(service.session)
-        return syscalls.events(pids, (programs.cpu,), lambda: _exchange(port, workload, rounds))
+        return syscalls.events(pids, (programs.cpu,), lambda: exchange(port, workload, rounds))
 
 
 @contextmanager
-def _gateway(programs: Programs, wrapper: list[str]) -> Iterator[tuple[int, Service]]:
+def gateway(programs: Programs, wrapper: list[str]) -> Iterator[tuple[int, Service]]:
     """The gateway before a fresh upstream, until the block ends."""
     cpus = (programs.cpu,)
     log = programs.directory / "upstream.log"
@@ -156,7 +156,7 @@ def _gateway(programs: Programs, wrapper: list[str]) -> Iterator[tuple[int, Serv
         upstream.stop()
 
 
-def _exchange(port: int, workload: Workload, rounds: int) -> None:
+def exchange(port: int, workload: Workload, rounds: int) -> None:
     """Sends a request on every connection and then reads every response, and that again."""
     connections = [socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS) for _ in range(CONNECTIONS)]
     request = _request(workload)

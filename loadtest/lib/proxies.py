@@ -91,6 +91,12 @@ KINDS = {
             lambda binary, config, _: [binary, "run", "-c", config],
             routes=_ringgate_routes,
         ),
+        Kind(
+            "ringgate-pgo",
+            ("ringgate.toml",),
+            lambda binary, config, _: [binary, "run", "-c", config],
+            routes=_ringgate_routes,
+        ),
         Kind("nginx", ("nginx.conf",), lambda binary, config, _: [binary, "-c", config], ("-v",), _nginx_routes),
         Kind(
             "haproxy",

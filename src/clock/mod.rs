@@ -15,11 +15,28 @@ pub use deadline::{Deadline, Deadlines, Timer};
 /// How often the worker's tick drives the clock, and so the error of every deadline.
 pub const TICK_MS: u64 = 20;
 
+/// [`TURN`] where no runtime counts turns: the clock is read each time.
+const NO_TURNS: u64 = 0;
+
+thread_local! {
+    /// The number of the runtime's turn.
+    static TURN: Cell<u64> = const { Cell::new(NO_TURNS) };
+}
+
+/// Tells this thread's clock that the runtime has waited, or looked, for what happened since: the next who asks for the
+/// time reads it anew, and who asks after that, before the next turn, gets the same.
+#[inline]
+pub fn begin_turn() {
+    TURN.set(TURN.get().wrapping_add(1));
+}
+
 /// A core's clock. Times are µs or ms since it was made.
 #[derive(Debug)]
 pub struct Clock {
     origin: Instant,
     now_us: Cell<u64>,
+    /// The turn in which it was read.
+    turn: Cell<u64>,
     /// Unix time, in µs, of the origin; refreshed by the tick, so that a stepped wall clock is followed.
     origin_unix_us: Cell<u64>,
     date_second: Cell<u64>,
@@ -42,6 +59,7 @@ impl Clock {
         let clock = Self {
             origin: Instant::now(),
             now_us: Cell::new(0),
+            turn: Cell::new(NO_TURNS),
             origin_unix_us: Cell::new(0),
             date_second: Cell::new(u64::MAX),
             date: Cell::new([b' '; HTTP_DATE_BYTES]),
@@ -50,9 +68,15 @@ impl Clock {
         clock
     }
 
-    /// Reads the clock: µs since the origin.
+    /// µs since the origin, as of this turn: what happens in one turn happens at one time.
     #[inline]
-    pub fn read_us(&self) -> u64 {
+    pub fn turn_us(&self) -> u64 {
+        let turn = TURN.get();
+        if turn == NO_TURNS || self.turn.replace(turn) != turn { self.read_us() } else { self.now_us.get() }
+    }
+
+    /// Reads the clock: µs since the origin.
+    fn read_us(&self) -> u64 {
         let now = self.origin.elapsed().as_micros() as u64;
         self.now_us.set(now);
         now
@@ -92,5 +116,29 @@ impl Clock {
         if self.date_second.replace(second) != second {
             self.date.set(http_date(second));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_has_one_time() {
+        let clock = Clock::new();
+        begin_turn();
+        let first = clock.turn_us();
+        let until_later = || while clock.origin.elapsed().as_micros() as u64 <= first {};
+        until_later();
+        assert_eq!(clock.turn_us(), first);
+        begin_turn();
+        assert!(clock.turn_us() > first);
+    }
+
+    #[test]
+    fn without_turns_it_is_read_each_time() {
+        let clock = Clock::new();
+        let first = clock.turn_us();
+        while clock.turn_us() == first {}
     }
 }

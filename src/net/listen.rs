@@ -1,4 +1,5 @@
 //! Listening sockets: bound on the control thread, one per core and address (`SO_REUSEPORT`), accepted from on the core.
+//! What was accepted is a plain socket until a core begins to serve it.
 #![expect(
     unsafe_code,
     reason = "poll(2), listen(2) and shutdown(2) on a descriptor that something else owns"
@@ -16,6 +17,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     count::{Count, Origin, count},
+    ring,
     stream::Stream,
     wait::Waitable,
 };
@@ -102,8 +104,8 @@ impl Listener {
         Ok(Self { socket: Waitable::new(bound.socket)?, fd, closed: Cell::new(false) })
     }
 
-    /// The next connection and its peer. After [`Listener::close`] it fails.
-    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+    /// The next connection. After [`Listener::close`] it fails.
+    pub async fn accept(&self) -> io::Result<Accepted> {
         count(Count::Accept);
         let accepted = self.next().await;
         if accepted.is_err() {
@@ -112,7 +114,7 @@ impl Listener {
         accepted
     }
 
-    async fn next(&self) -> io::Result<(Stream, SocketAddr)> {
+    async fn next(&self) -> io::Result<Accepted> {
         loop {
             match SockRef::from(&self.socket).accept() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.readable().await?,
@@ -120,14 +122,7 @@ impl Listener {
                 Err(error) => return Err(error),
                 Ok((socket, peer)) => {
                     let peer = peer.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-                    let stream = match self.socket {
-                        Waitable::Ring(_) => Stream::on_ring(socket.into(), Origin::Accepted)?,
-                        Waitable::Epoll(_) => {
-                            socket.set_nonblocking(true)?;
-                            Stream::on_epoll(TcpStream::from_std(socket.into())?, Origin::Accepted)
-                        }
-                    };
-                    return Ok((stream, peer));
+                    return Ok(Accepted { socket: socket.into(), peer });
                 }
             }
         }
@@ -156,6 +151,26 @@ impl Listener {
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+}
+
+/// A connection that was accepted and is on no core's driver yet: it can be served by any of them.
+#[derive(Debug)]
+pub struct Accepted {
+    socket: OwnedFd,
+    /// Who connected.
+    pub peer: SocketAddr,
+}
+
+impl Accepted {
+    /// Brings it to this thread's driver.
+    pub fn into_stream(self) -> io::Result<Stream> {
+        if ring::is_open() {
+            return Stream::on_ring(self.socket, Origin::Accepted);
+        }
+        let socket = std::net::TcpStream::from(self.socket);
+        socket.set_nonblocking(true)?;
+        Ok(Stream::on_epoll(TcpStream::from_std(socket)?, Origin::Accepted))
     }
 }
 

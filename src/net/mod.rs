@@ -17,7 +17,7 @@ mod wait;
 pub use connect::connect;
 pub use count::{Traffic, operations, traffic};
 pub use event::{Mailbox, MailboxSender, OpenMailbox, Ticker, mailbox};
-pub use listen::{BoundListener, Listener, bind};
+pub use listen::{Accepted, BoundListener, Listener, bind};
 pub use pipe::Pipe;
 pub use ring::{buffers_provided, calm_down};
 pub use runtime::{Driver, run, spawn};

@@ -340,7 +340,6 @@ impl Responding<'_> {
     /// Starts the last send of an exchange whose connection lives on; who waits for the next request looks after it.
     async fn send_unwatched(&mut self, out: Buf) -> Result<(), Error> {
         self.record.sent += out.len() as u64;
-        self.record.ends_at_once();
         let stall_ms = self.listener.timeouts.write_stall_ms;
         settled(self.client, self.deadline, Timer::Response, stall_ms).await.map_err(Error::of_client)?;
         self.client.arm(out);

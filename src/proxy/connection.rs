@@ -120,7 +120,7 @@ impl Connection {
     pub(super) async fn serve_request(&mut self, scratch: &mut Scratch) -> Next {
         let request = match self.refusal.take() {
             None => self.head(scratch).await,
-            Some(error) => Err(refused(error, None, self.core.clock.read_us())),
+            Some(error) => Err(refused(error, None, self.core.clock.turn_us())),
         };
         match request {
             Ok(request) => {
@@ -231,7 +231,7 @@ impl Connection {
     /// The next request's head, of which something is there.
     async fn head(&mut self, scratch: &mut Scratch) -> Result<Request, NoRequest> {
         let core = Rc::clone(&self.core);
-        let began_us = core.clock.read_us();
+        let began_us = core.clock.turn_us();
         let generation = core.generation();
         let listener = &generation.table.listeners[self.listener];
         let mut scanned = 0;

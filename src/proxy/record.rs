@@ -78,8 +78,6 @@ pub(super) struct Record {
     sent_us: u64,
     response_us: u64,
     connect_us: u64,
-    /// When it ended, if that is known before it is written down.
-    ended_us: Option<u64>,
 }
 
 impl Record {
@@ -106,7 +104,6 @@ impl Record {
             sent_us: 0,
             response_us: 0,
             connect_us: 0,
-            ended_us: None,
         }
     }
 
@@ -125,15 +122,13 @@ impl Record {
 
     /// A connection is about to be opened, or waited for.
     pub(super) fn on_wait(&mut self, core: &Core) {
-        self.tried_us = core.clock.read_us();
+        self.tried_us = core.clock.turn_us();
     }
 
     /// There is a connection; the request goes out.
     pub(super) fn on_connection(&mut self, core: &Core, was_idle: bool) {
         self.was_idle = was_idle;
-        // An idle connection is there at once, in the turn in which the request came.
-        self.sent_us =
-            if was_idle && self.tried_us == 0 { core.clock.now_us() } else { core.clock.read_us() };
+        self.sent_us = core.clock.turn_us();
         if self.tried_us != 0 {
             let waited_us = self.sent_us.saturating_sub(self.tried_us);
             self.connect_us += waited_us;
@@ -145,7 +140,7 @@ impl Record {
 
     /// A final response's head came.
     pub(super) fn on_response_head(&mut self, core: &Core, endpoint: usize, status: u16) {
-        self.response_us = core.clock.read_us();
+        self.response_us = core.clock.turn_us();
         let waited_us = self.response_us.saturating_sub(self.sent_us);
         core.figures.borrow_mut().on_response_head(endpoint, status, waited_us);
     }
@@ -154,11 +149,6 @@ impl Record {
     pub(super) fn on_answer(&mut self, status: u16) {
         self.status = status;
         self.is_answered = true;
-    }
-
-    /// The last of the response goes out in the turn in which its head came.
-    pub(super) fn ends_at_once(&mut self) {
-        self.ended_us = Some(self.response_us);
     }
 
     /// The request's side of a try is over.
@@ -194,7 +184,7 @@ impl Record {
         bytes: &[u8],
         peer: SocketAddr,
     ) {
-        let now_us = self.ended_us.unwrap_or_else(|| core.clock.read_us());
+        let now_us = core.clock.turn_us();
         self.count(core, now_us);
         let mut log = core.log.borrow_mut();
         let Some(Log { batcher, dates, format }) = log.as_mut() else { return };

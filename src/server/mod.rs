@@ -6,6 +6,7 @@ pub mod demo;
 mod explain;
 mod guard;
 mod plan;
+mod spread;
 mod worker;
 
 pub use control::{Options, StartError, run};

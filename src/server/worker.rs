@@ -1,5 +1,5 @@
-//! One core's thread: pinned, with its own runtime, listeners and [`Core`]; it accepts, ticks, reads its mailbox, and
-//! ends when it has drained.
+//! One core's thread: pinned, with its own runtime, listeners and [`Core`]; it accepts, hands over what another core should
+//! rather serve, ticks, reads its mailbox, and ends when it has drained.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,17 +18,20 @@ use tokio::sync::oneshot;
 use super::{
     guard::{Guard, guard},
     plan::WorkerPlan,
+    spread::{Candidate, PROMISED_MAX, Spread},
 };
 use crate::{
     buf,
     clock::{TICK_MS, Timer},
     config::types::OnFull,
-    net::{self, BoundListener, Driver, Listener, Mailbox, MailboxSender, OpenMailbox, Stream, Ticker},
+    net::{
+        self, Accepted, BoundListener, Driver, Listener, Mailbox, MailboxSender, OpenMailbox, Stream, Ticker,
+    },
     proxy::{self, Core, CoreOptions},
     telemetry::figures::Figures,
 };
 
-/// What the control plane tells a core.
+/// What the control plane tells a core, or another core gives it.
 pub(super) enum Message {
     /// Accept no more, finish what is under way, end after this many ms at the latest.
     Drain {
@@ -37,10 +40,13 @@ pub(super) enum Message {
     },
     /// Give your figures.
     Figures(oneshot::Sender<Box<Figures>>),
+    /// Serve this connection, which another core accepted at the listener of this place, and which it has promised.
+    Connection { accepted: Accepted, place: usize },
 }
 
-/// Messages that wait in a mailbox at most.
+/// Messages that wait in a mailbox at most. Connections never fill it, so that the control plane is heard.
 const MAILBOX_MAX: usize = 64;
+const _: () = assert!(PROMISED_MAX * 2 <= MAILBOX_MAX);
 
 /// A core as the control plane sees it.
 pub(super) struct Worker {
@@ -56,17 +62,58 @@ pub(super) struct Worker {
 /// A listener to serve: its place in the table, and its socket.
 pub(super) type Served = (usize, BoundListener);
 
+/// What ties a core to the control plane and to the other cores.
+pub(super) struct Ties {
+    sender: MailboxSender<Message>,
+    mailbox: Mailbox<Message>,
+    spread: Spread,
+    /// The others, from the next one on, so that equals are not all filled from the first.
+    others: Vec<Other>,
+}
+
+/// Another core, as far as connections can go there.
+struct Other {
+    candidate: Candidate,
+    /// The listeners it serves.
+    places: Vec<usize>,
+    mailbox: MailboxSender<Message>,
+}
+
+/// Makes mailboxes and ties the cores together.
+pub(super) fn tie(workers: &[WorkerPlan]) -> io::Result<Vec<Ties>> {
+    let mailboxes: Vec<_> = workers.iter().map(|_| net::mailbox(MAILBOX_MAX)).collect::<io::Result<_>>()?;
+    let senders: Vec<_> = mailboxes.iter().map(|(sender, _)| sender.clone()).collect();
+    let other = |core: usize| Other {
+        candidate: Candidate { core, max_connections: workers[core].max_connections },
+        places: workers[core].listeners.clone(),
+        mailbox: senders[core].clone(),
+    };
+    let tied = mailboxes.into_iter().zip(Spread::new(workers.len())).enumerate();
+    let ties = tied.map(|(own, ((sender, mailbox), spread))| Ties {
+        sender,
+        mailbox,
+        spread,
+        others: (own + 1..workers.len()).chain(0..own).map(other).collect(),
+    });
+    Ok(ties.collect())
+}
+
 /// Starts a core's thread.
-pub(super) fn start(plan: WorkerPlan, listeners: Vec<Served>, options: CoreOptions) -> io::Result<Worker> {
-    let (sender, mailbox) = net::mailbox(MAILBOX_MAX)?;
+pub(super) fn start(
+    plan: WorkerPlan,
+    listeners: Vec<Served>,
+    options: CoreOptions,
+    ties: Ties,
+) -> io::Result<Worker> {
+    let mailbox = ties.sender.clone();
     let (tell_started, started) = oneshot::channel();
     let (tell_ended, ended) = oneshot::channel();
     let name = format!("core-{}", plan.cpu);
     let thread = thread::Builder::new().name(name).spawn(move || {
-        run(&plan, listeners, options, mailbox, tell_started);
+        run(&plan, listeners, options, ties, tell_started);
         let _ = tell_ended.send(());
     })?;
-    Ok(Worker { mailbox: sender, started, ended, thread })
+    Ok(Worker { mailbox, started, ended, thread })
 }
 
 /// The thread, from its first to its last moment.
@@ -74,7 +121,7 @@ fn run(
     plan: &WorkerPlan,
     listeners: Vec<Served>,
     options: CoreOptions,
-    mailbox: Mailbox<Message>,
+    ties: Ties,
     started: oneshot::Sender<io::Result<Driver>>,
 ) {
     if !core_affinity::set_for_current(core_affinity::CoreId { id: plan.cpu }) {
@@ -89,7 +136,7 @@ fn run(
         }
     };
     let ended = net::run(plan.driver, plan.ring_entries, plan.buffers, |driver| async {
-        match Open::new(plan, listeners, mailbox, options) {
+        match Open::new(plan, listeners, ties, options) {
             Ok(open) => {
                 tell(Ok(driver));
                 open.serve().await;
@@ -104,10 +151,16 @@ fn run(
 
 /// A core with everything open.
 struct Open {
-    core: Rc<Core>,
-    listeners: Vec<Rc<Accepting>>,
+    serving: Rc<Serving>,
     mailbox: OpenMailbox<Message>,
     ticker: Ticker,
+}
+
+/// What connections come to.
+struct Serving {
+    core: Rc<Core>,
+    spread: Spread,
+    listeners: Vec<Rc<Accepting>>,
 }
 
 /// One listener at work.
@@ -117,9 +170,13 @@ struct Accepting {
     place: usize,
     max_connections: usize,
     on_full: OnFull,
+    /// The other cores that serve it.
+    others: Vec<(Candidate, MailboxSender<Message>)>,
     /// The accepting task, for when there is room again or the drain begins.
     waker: RefCell<Option<Waker>>,
     is_draining: Cell<bool>,
+    /// Connections that are being told that there is no room.
+    rejecting: Cell<usize>,
 }
 
 /// Connections that are being told that there is no room, at most: beyond them the door is simply shut.
@@ -132,39 +189,36 @@ const ACCEPTS_IN_A_ROW: u32 = 32;
 const ACCEPT_REST_MS: u64 = 100;
 
 impl Open {
-    fn new(
-        plan: &WorkerPlan,
-        listeners: Vec<Served>,
-        mailbox: Mailbox<Message>,
-        options: CoreOptions,
-    ) -> io::Result<Self> {
+    fn new(plan: &WorkerPlan, listeners: Vec<Served>, ties: Ties, options: CoreOptions) -> io::Result<Self> {
+        let Ties { mailbox, spread, others, .. } = ties;
         let listeners = listeners.into_iter().map(|(place, bound)| {
+            let others = others.iter().filter(|other| other.places.contains(&place));
             Ok(Rc::new(Accepting {
                 listener: Listener::new(bound)?,
                 place,
                 max_connections: plan.max_connections,
                 on_full: plan.on_full,
+                others: others.map(|other| (other.candidate, other.mailbox.clone())).collect(),
                 waker: RefCell::new(None),
                 is_draining: Cell::new(false),
+                rejecting: Cell::new(0),
             }))
         });
-        Ok(Self {
-            listeners: listeners.collect::<io::Result<_>>()?,
-            mailbox: mailbox.open()?,
-            ticker: Ticker::new(TICK_MS)?,
-            core: Core::new(options),
-        })
+        let listeners = listeners.collect::<io::Result<_>>()?;
+        let serving = Rc::new(Serving { core: Core::new(options), spread, listeners });
+        Ok(Self { serving, mailbox: mailbox.open()?, ticker: Ticker::new(TICK_MS)? })
     }
 
     /// Serves until the drain is over.
     async fn serve(self) {
-        let Self { core, listeners, mailbox, ticker } = self;
-        let accepting = listeners.clone();
-        for accepting in &listeners {
-            net::spawn(accept(Rc::clone(&core), Rc::clone(accepting), Rc::new(listeners.clone())));
+        let Self { serving, mailbox, ticker } = self;
+        for accepting in &serving.listeners {
+            net::spawn(accept(Rc::clone(&serving), Rc::clone(accepting)));
         }
         let drain_until_ms = Rc::new(Cell::new(None));
-        net::spawn(read_mailbox(Rc::clone(&core), listeners, mailbox, Rc::clone(&drain_until_ms)));
+        net::spawn(read_mailbox(Rc::clone(&serving), mailbox, Rc::clone(&drain_until_ms)));
+        let (core, spread) = (&serving.core, &serving.spread);
+        let _opened = spread.open();
         let mut number = 0;
         loop {
             if ticker.tick().await.is_err() {
@@ -173,12 +227,13 @@ impl Open {
             }
             number += 1;
             core.tick(number);
+            spread.tick();
             let Some(until_ms) = drain_until_ms.get() else { continue };
             let late_ms = core.clock.now_ms().checked_sub(until_ms);
             if late_ms.is_some() {
                 core.cut();
             }
-            if is_drained(&core, &accepting) || late_ms.is_some_and(|late_ms| late_ms >= CUT_MS) {
+            if serving.is_drained() || late_ms.is_some_and(|late_ms| late_ms >= CUT_MS) {
                 core.flush_log();
                 return;
             }
@@ -189,35 +244,53 @@ impl Open {
 /// How long exchanges that are cut may take to say so and to be written down.
 const CUT_MS: u64 = 100;
 
-/// Whether all is done: no connection is left, and none waits to be accepted.
-fn is_drained(core: &Core, listeners: &[Rc<Accepting>]) -> bool {
-    core.connections.get() == 0 && listeners.iter().all(|accepting| accepting.listener.is_closed())
-}
-
 async fn read_mailbox(
-    core: Rc<Core>,
-    listeners: Vec<Rc<Accepting>>,
+    serving: Rc<Serving>,
     mailbox: OpenMailbox<Message>,
     drain_until_ms: Rc<Cell<Option<u64>>>,
 ) {
+    let core = &serving.core;
     loop {
         match mailbox.receive().await {
             Ok(Message::Drain { timeout_ms }) => {
-                for accepting in &listeners {
-                    accepting.drain();
-                }
-                core.drain();
+                serving.drain();
                 drain_until_ms.set(Some(core.clock.now_ms() + timeout_ms));
             }
             Ok(Message::Figures(answer)) => {
                 // Who asked may have stopped waiting.
                 let _ = answer.send(Box::new(core.figures()));
             }
+            Ok(Message::Connection { accepted, place }) => {
+                // Others send only what comes to a listener that is here too.
+                if let Some(accepting) = serving.listeners.iter().find(|accepting| accepting.place == place) {
+                    take(&serving, accepting, accepted);
+                }
+                serving.spread.keep_promise();
+            }
             Err(error) => {
                 tracing::error!(core = core.worker, %error, "the mailbox failed");
+                serving.spread.close();
                 return;
             }
         }
+    }
+}
+
+impl Serving {
+    /// Takes nothing new. Connections that are promised are served like those that wait in the backlog.
+    fn drain(&self) {
+        self.spread.close();
+        for accepting in &self.listeners {
+            accepting.drain();
+        }
+        self.core.drain();
+    }
+
+    /// Whether all is done: no connection is left, and none waits to be accepted or is on its way from another core.
+    fn is_drained(&self) -> bool {
+        self.core.connections.get() == 0
+            && !self.spread.is_promised_any()
+            && self.listeners.iter().all(|accepting| accepting.listener.is_closed())
     }
 }
 
@@ -243,8 +316,8 @@ impl Accepting {
 }
 
 /// Accepts until the drain, and then what had already come.
-async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepting>>>) {
-    let rejecting = Rc::new(Cell::new(0));
+async fn accept(serving: Rc<Serving>, accepting: Rc<Accepting>) {
+    let core = &serving.core;
     let mut in_a_row = 0u32;
     loop {
         in_a_row = in_a_row.wrapping_add(1);
@@ -252,16 +325,12 @@ async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepti
             give_way().await;
         }
         if accepting.on_full == OnFull::Wait {
-            room(&core, &accepting).await;
+            room(core, &accepting).await;
         }
         match next(&accepting).await {
-            Ok((stream, peer)) => {
-                core.figures.borrow_mut().counters.connections_accepted += 1;
-                // Waiting listeners may overshoot by the accepts that were under way when the core became full.
-                if accepting.is_full(&core) && accepting.on_full == OnFull::Reject {
-                    reject(&core, &rejecting, stream);
-                } else {
-                    admit(&core, accepting.place, &all, stream, peer);
+            Ok(accepted) => {
+                if let Some(accepted) = hand_over(&serving, &accepting, accepted) {
+                    take(&serving, &accepting, accepted);
                 }
             }
             Err(_) if accepting.listener.is_closed() => return,
@@ -271,7 +340,7 @@ async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepti
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
                 {
                     tracing::warn!(core = core.worker, %error, "cannot accept; resting");
-                    rest(&core, ACCEPT_REST_MS).await;
+                    rest(core, ACCEPT_REST_MS).await;
                 }
             }
         }
@@ -279,7 +348,7 @@ async fn accept(core: Rc<Core>, accepting: Rc<Accepting>, all: Rc<Vec<Rc<Accepti
 }
 
 /// The next connection. While draining: what waits already, and then the end.
-async fn next(accepting: &Accepting) -> io::Result<(Stream, SocketAddr)> {
+async fn next(accepting: &Accepting) -> io::Result<Accepted> {
     let mut accepted = pin!(accepting.listener.accept());
     poll_fn(|cx| {
         let poll = accepted.as_mut().poll(cx);
@@ -333,36 +402,75 @@ async fn rest(core: &Core, for_ms: u64) {
 }
 
 /// One connection's place among the core's.
-struct Place {
-    core: Rc<Core>,
-    listeners: Rc<Vec<Rc<Accepting>>>,
+struct Place(Rc<Serving>);
+
+impl Place {
+    fn new(serving: &Rc<Serving>) -> Self {
+        let place = Self(Rc::clone(serving));
+        place.count(serving.core.connections.get() + 1);
+        place
+    }
+
+    /// Says how many places are taken.
+    fn count(&self, connections: usize) {
+        self.0.core.connections.set(connections);
+        self.0.spread.hold(connections);
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        for accepting in self.listeners.iter() {
-            if accepting.on_full == OnFull::Wait && accepting.is_full(&self.core) {
+        let core = &self.0.core;
+        for accepting in &self.0.listeners {
+            if accepting.on_full == OnFull::Wait && accepting.is_full(core) {
                 accepting.wake();
             }
         }
-        self.core.connections.set(self.core.connections.get() - 1);
+        self.count(core.connections.get() - 1);
     }
 }
 
-fn admit(core: &Rc<Core>, listener: usize, all: &Rc<Vec<Rc<Accepting>>>, stream: Stream, peer: SocketAddr) {
-    host(core, all, peer, proxy::serve(Rc::clone(core), stream, peer, listener));
+/// Gives a connection to a core that holds clearly fewer. Returns it when it is to be served here.
+fn hand_over(serving: &Serving, accepting: &Accepting, accepted: Accepted) -> Option<Accepted> {
+    if accepting.others.is_empty() || accepting.is_draining.get() {
+        return Some(accepted);
+    }
+    let candidates = accepting.others.iter().map(|(candidate, _)| *candidate);
+    let Some(place) = serving.spread.promise(candidates) else { return Some(accepted) };
+    let (other, mailbox) = &accepting.others[place];
+    let refused = mailbox.send(Message::Connection { accepted, place: accepting.place }).err();
+    if let Some(Message::Connection { accepted, .. }) = refused {
+        serving.spread.break_promise(other.core);
+        return Some(accepted);
+    }
+    serving.core.figures.borrow_mut().counters.connections_handed_over += 1;
+    None
+}
+
+/// Serves a connection, or tells it that there is no room.
+fn take(serving: &Rc<Serving>, accepting: &Rc<Accepting>, accepted: Accepted) {
+    let core = &serving.core;
+    let peer = accepted.peer;
+    let stream = match accepted.into_stream() {
+        Ok(stream) => stream,
+        Err(error) => {
+            core.figures.borrow_mut().counters.accept_errors += 1;
+            tracing::warn!(core = core.worker, %peer, %error, "cannot serve a connection; it is closed");
+            return;
+        }
+    };
+    core.figures.borrow_mut().counters.connections_accepted += 1;
+    // Waiting listeners may overshoot by the connections that were under way when the core became full.
+    if accepting.is_full(core) && accepting.on_full == OnFull::Reject {
+        reject(core, accepting, stream);
+    } else {
+        host(serving, peer, proxy::serve(Rc::clone(core), stream, peer, accepting.place));
+    }
 }
 
 /// Gives a connection's task a place. Its panic is its own end only.
-fn host(
-    core: &Rc<Core>,
-    all: &Rc<Vec<Rc<Accepting>>>,
-    peer: SocketAddr,
-    task: impl Future<Output = ()> + 'static,
-) {
-    core.connections.set(core.connections.get() + 1);
-    let place = Place { core: Rc::clone(core), listeners: Rc::clone(all) };
-    net::spawn(Hosted { task: guard(task), place, peer });
+fn host(serving: &Rc<Serving>, peer: SocketAddr, task: impl Future<Output = ()> + 'static) {
+    net::spawn(Hosted { task: guard(task), place: Place::new(serving), peer });
 }
 
 pin_project! {
@@ -381,7 +489,7 @@ impl<F: Future<Output = ()>> Future for Hosted<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         if ready!(this.task.poll(cx)).is_err() {
-            let (core, peer) = (&this.place.core, this.peer);
+            let (core, peer) = (&this.place.0.core, this.peer);
             core.figures.borrow_mut().counters.panics += 1;
             tracing::error!(core = core.worker, %peer, "a connection's task panicked; the connection is closed");
         }
@@ -390,87 +498,19 @@ impl<F: Future<Output = ()>> Future for Hosted<F> {
 }
 
 /// Tells a connection that there is no room for it.
-fn reject(core: &Rc<Core>, rejecting: &Rc<Cell<usize>>, stream: Stream) {
+fn reject(core: &Rc<Core>, accepting: &Rc<Accepting>, stream: Stream) {
     core.figures.borrow_mut().counters.connections_refused += 1;
-    if rejecting.get() >= REJECTING_MAX {
+    if accepting.rejecting.get() >= REJECTING_MAX {
         return;
     }
-    rejecting.set(rejecting.get() + 1);
-    let (core, rejecting) = (Rc::clone(core), Rc::clone(rejecting));
+    accepting.rejecting.set(accepting.rejecting.get() + 1);
+    let (core, accepting) = (Rc::clone(core), Rc::clone(accepting));
     net::spawn(async move {
         let told = guard(proxy::reject(Rc::clone(&core), stream)).await;
         core.figures.borrow_mut().counters.panics += u64::from(told.is_err());
-        rejecting.set(rejecting.get() - 1);
+        accepting.rejecting.set(accepting.rejecting.get() - 1);
     });
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        io::{Read, Write},
-        net::TcpStream,
-    };
-
-    use super::*;
-    use crate::{config::types::DriverChoice, table};
-
-    const CONFIG: &str = "
-        [[listener]]
-        name = 'public'
-        address = '127.0.0.1:0'
-        [[route]]
-        name = 'here'
-        respond = { body = 'still here' }
-    ";
-
-    /// A core with one listener, in which the task of a connection panics; what a client gets there after that.
-    fn answer_after_a_panic(driver: DriverChoice) -> String {
-        let config = toml::from_str(CONFIG).unwrap();
-        let table = table::compile(&config, &mut |_, fault| panic!("{fault:?}")).unwrap();
-        let [bound] =
-            <[_; 1]>::try_from(net::bind("127.0.0.1:0".parse().unwrap(), 16, false, 1).unwrap()).unwrap();
-        let address = bound.address;
-        let client = thread::spawn(move || {
-            let mut client = TcpStream::connect(address).unwrap();
-            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).unwrap();
-            answer
-        });
-        let panics = net::run(driver, 256, 1024, |_| async {
-            let core = Core::new(CoreOptions { worker: 0, workers: 1, seed: 0, log: None, table });
-            let accepting = Rc::new(Accepting {
-                listener: Listener::new(bound).unwrap(),
-                place: 0,
-                max_connections: 1,
-                on_full: OnFull::Wait,
-                waker: RefCell::new(None),
-                is_draining: Cell::new(false),
-            });
-            let all = Rc::new(vec![Rc::clone(&accepting)]);
-            // It has the only place, so the client comes in only if the panic gives it back.
-            host(&core, &all, address, async { panic!("on purpose, in a test") });
-            assert_eq!(core.connections.get(), 1);
-            net::spawn(accept(Rc::clone(&core), accepting, all));
-            let ticker = Ticker::new(TICK_MS).unwrap();
-            let mut number = 0;
-            while core.figures().responses[1] == 0 || core.connections.get() > 0 {
-                ticker.tick().await.unwrap();
-                number += 1;
-                core.tick(number);
-                assert!(number < 1000, "no one was served in time");
-            }
-            core.figures().counters.panics
-        });
-        assert_eq!(panics.unwrap(), 1);
-        client.join().unwrap()
-    }
-
-    #[test]
-    fn a_panic_ends_one_connection_and_no_other() {
-        for driver in [DriverChoice::Auto, DriverChoice::Epoll] {
-            let answer = answer_after_a_panic(driver);
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("still here"), "{answer}");
-        }
-    }
-}
+mod tests;

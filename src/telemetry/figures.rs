@@ -62,8 +62,10 @@ macro_rules! figures {
 figures! {
     /// What is counted once per core.
     pub struct Counters {
-        /// Client connections accepted.
+        /// Client connections accepted, counted by the core that serves them.
         Counter connections_accepted,
+        /// Client connections that a core accepted and gave to another one, which held clearly fewer.
+        Counter connections_handed_over,
         /// Client connections open now.
         Gauge connections_active,
         /// Client connections answered 503 and closed because the core held `max_connections`.

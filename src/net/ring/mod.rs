@@ -29,7 +29,7 @@ use super::{
     pipe,
     provided::Provided,
 };
-use crate::buf::Buf;
+use crate::{buf::Buf, clock};
 
 /// `IORING_ENTER_GETEVENTS`: run what has completed, though nothing is waited for.
 const GET_EVENTS: u32 = 1;
@@ -158,6 +158,7 @@ impl Ring {
         let has_woken = self.feed();
         self.push_late();
         self.enter(is_idle && !has_woken && self.late.is_empty() && self.again.is_empty());
+        clock::begin_turn();
         self.reap();
     }
 

@@ -65,6 +65,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The cores cannot be reached.
+    #[error("mailbox of a core: {0}")]
+    Mailbox(io::Error),
     /// A core cannot start.
     #[error("core on CPU {cpu}: {error}")]
     Core {
@@ -103,7 +106,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let (log, batchers) = open_log(&config, count, log_sink)?;
     let mut batchers = batchers.into_iter();
     let mut workers = Vec::with_capacity(count);
-    for (number, worker_plan) in plan.workers.iter().enumerate() {
+    let ties = worker::tie(&plan.workers).map_err(StartError::Mailbox)?;
+    for ((number, worker_plan), ties) in plan.workers.iter().enumerate().zip(ties) {
         let served = std::mem::take(&mut sockets[number]);
         let core = CoreOptions {
             worker: number,
@@ -113,7 +117,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
             table: table.for_core(),
         };
         let failed = |error| StartError::Core { cpu: worker_plan.cpu, error };
-        workers.push(worker::start(worker_plan.clone(), served, core).map_err(failed)?);
+        workers.push(worker::start(worker_plan.clone(), served, core, ties).map_err(failed)?);
     }
     for (worker, worker_plan) in workers.iter_mut().zip(&plan.workers) {
         let names: Vec<&str> =
