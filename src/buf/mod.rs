@@ -240,6 +240,12 @@ impl Buf {
         (self.limit - self.end.min(self.limit)) as usize
     }
 
+    /// Whether there is so much room before and behind the filled bytes.
+    #[inline]
+    pub fn has_room(&self, front: usize, back: usize) -> bool {
+        self.start as usize >= front && self.block.len() - self.end as usize >= back
+    }
+
     /// Its whole room.
     #[inline]
     pub fn capacity(&self) -> usize {

@@ -30,6 +30,12 @@ pub fn begin_turn() {
     TURN.set(TURN.get().wrapping_add(1));
 }
 
+/// The number of this thread's turn, if its runtime counts them.
+#[inline]
+pub fn turn() -> Option<u64> {
+    Some(TURN.get()).filter(|turn| *turn != NO_TURNS)
+}
+
 /// A core's clock. Times are µs or ms since it was made.
 #[derive(Debug)]
 pub struct Clock {

@@ -14,9 +14,12 @@ use monoio::net::TcpStream;
 use super::{
     count::{Count, Origin, count, received, sent},
     epoll::{Slot, slots},
-    ring::{Outcome, RingSocket, SocketNumber, ready as ready_for},
+    ring::{RingSocket, SocketNumber, ready as ready_for},
 };
 use crate::buf::{Buf, Size};
+
+/// An operation's outcome: its result and its buffer.
+pub type Outcome<T> = (io::Result<T>, Buf);
 
 /// A connected socket. Dropping it ends what is under way and closes it.
 pub struct Stream {
@@ -24,8 +27,14 @@ pub struct Stream {
     pub rx: Rx,
     /// The sending half.
     pub tx: Tx,
-    /// Closes the socket when it is dropped; on epoll the halves own it.
-    socket: Option<RingSocket>,
+    /// Goes last: it closes the socket.
+    pub socket: Socket,
+}
+
+/// What closes a [`Stream`]'s socket, and ends what is under way, when it is dropped; on epoll the halves do so.
+#[derive(Debug)]
+pub struct Socket {
+    _on_ring: Option<RingSocket>,
 }
 
 /// The receiving half of a [`Stream`].
@@ -58,7 +67,7 @@ impl Stream {
         };
         let (number, fd) = (socket.number(), socket.as_raw_fd());
         let (rx, tx) = (Receiver::Ring(number), Sender::Ring(number));
-        Ok(Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: Some(socket) })
+        Ok(Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: Socket { _on_ring: Some(socket) } })
     }
 
     /// On monoio's epoll driver.
@@ -67,16 +76,7 @@ impl Stream {
         let (receive, send) = slots(socket);
         let rx = Receiver::Epoll { slot: receive, origin };
         let tx = Sender::Epoll { slot: send, origin, sent: 0 };
-        Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: None }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if self.socket.is_none() {
-            let under_way = usize::from(self.rx.is_armed()) + usize::from(self.tx.is_sending());
-            (0..under_way).for_each(|_| count(Count::Cancel));
-        }
+        Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: Socket { _on_ring: None } }
     }
 }
 
@@ -86,7 +86,40 @@ impl std::fmt::Debug for Stream {
     }
 }
 
+impl std::fmt::Debug for Rx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rx").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tx").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Rx {
+    fn drop(&mut self) {
+        if matches!(&self.receiver, Receiver::Epoll { slot, .. } if slot.is_started()) {
+            count(Count::Cancel);
+        }
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if matches!(&self.sender, Sender::Epoll { slot, .. } if slot.is_started()) {
+            count(Count::Cancel);
+        }
+    }
+}
+
 impl Rx {
+    /// Sends a few bytes the other way at once, if the kernel takes them. Only while no send is under way.
+    pub fn send_at_once(&self, bytes: &[u8]) {
+        send_at_once(self.fd, bytes);
+    }
+
     /// Starts to receive into the buffer's spare room. One receive at a time.
     #[inline]
     pub fn arm(&mut self, buf: Buf) {
@@ -169,6 +202,11 @@ impl Rx {
 }
 
 impl Tx {
+    /// Sends a few bytes at once, if the kernel takes them. Only while no send is under way.
+    pub fn send_at_once(&self, bytes: &[u8]) {
+        send_at_once(self.fd, bytes);
+    }
+
     /// Starts to send the buffer's filled bytes. One send at a time.
     #[inline]
     pub fn arm(&mut self, buf: Buf) {
@@ -283,4 +321,11 @@ impl Tx {
         // SAFETY: the descriptor is open for as long as `self`; shutdown touches no memory.
         unsafe { libc::shutdown(self.fd, libc::SHUT_WR) };
     }
+}
+
+/// Whether they were sent no one asks: they are a connection's last words.
+fn send_at_once(fd: RawFd, bytes: &[u8]) {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: valid bytes, and the descriptor is open for as long as the half that has it.
+    unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
 }

@@ -28,7 +28,7 @@ use crate::{
         response::{ResponseBody, ResponseError, ResponseHead},
         version::Version,
     },
-    net::{Stream, Tx},
+    tls::{Stream, Tx},
     policy::template::Template,
     route::Captures,
     table::{HostRule, Listener, Route},

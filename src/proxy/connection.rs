@@ -1,7 +1,13 @@
 //! A client's connection: one request after the other, each served by [`super::exchange`], until one side has had
 //! enough. Here is the waiting between requests; what a request is worth is decided elsewhere.
 
-use std::{future::poll_fn, net::SocketAddr, rc::Rc, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+};
 
 use super::{
     core::{Core, Scratch},
@@ -9,7 +15,7 @@ use super::{
     exchange::{Next, exchange, refuse_head},
     relay::{Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
-    slot,
+    secure, slot,
 };
 use crate::{
     buf::{Buf, Size},
@@ -18,7 +24,8 @@ use crate::{
         head::Parsed,
         request::{RequestError, parse_request},
     },
-    net::Stream,
+    net,
+    tls::Stream,
     table::Listener,
     telemetry::figures::Timeout,
 };
@@ -61,7 +68,7 @@ enum NoRequest {
 }
 
 /// How long an idle connection may still bring a request while the core drains: the client may have sent one just now.
-const DRAIN_IDLE_MS: u64 = 1000;
+pub(super) const DRAIN_IDLE_MS: u64 = 1000;
 
 /// What a lingering close waits for, and reads, at most.
 const LINGER_MS: u64 = 2000;
@@ -70,16 +77,35 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Serves one client until its connection ends.
 pub fn serve(
     core: Rc<Core>,
-    stream: Stream,
+    socket: net::Stream,
     peer: SocketAddr,
     listener: usize,
 ) -> impl Future<Output = ()> + 'static {
     let deadline = core.deadlines.register();
+    let is_secured = core.generation().table.listeners[listener].tls.is_some();
     // Made here and not in the future, which would keep room for what it is made of.
-    serve_all(Box::new(Connection::new(core, stream, peer, listener, deadline)))
+    serve_all(if is_secured {
+        Beginning::Handshake(Box::pin(secure::accept(core, socket, peer, listener, deadline)))
+    } else {
+        let stream = Stream::plain(socket);
+        Beginning::Request(Box::new(Connection::new(core, stream, peer, listener, deadline)))
+    })
 }
 
-async fn serve_all(mut connection: Box<Connection>) {
+/// What a connection begins with.
+enum Beginning<H> {
+    Request(Box<Connection>),
+    Handshake(Pin<Box<H>>),
+}
+
+async fn serve_all(beginning: Beginning<impl Future<Output = Option<Box<Connection>>>>) {
+    let mut connection = match beginning {
+        Beginning::Request(connection) => connection,
+        Beginning::Handshake(handshake) => match handshake.await {
+            Some(connection) => connection,
+            None => return,
+        },
+    };
     let core = Rc::clone(&connection.core);
     poll_fn(|cx| {
         connection.deadline.wake_with(cx.waker());
@@ -100,7 +126,7 @@ async fn serve_all(mut connection: Box<Connection>) {
 }
 
 impl Connection {
-    fn new(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: usize, deadline: Deadline) -> Self {
+    pub(super) fn new(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: usize, deadline: Deadline) -> Self {
         let born_ms = core.clock.now_ms();
         Self {
             core,
@@ -324,7 +350,7 @@ fn join(mut buf: Buf, more: &Buf) -> Option<Buf> {
 }
 
 /// Tells a client for which there is no room so, and lets it go.
-pub async fn reject(core: Rc<Core>, stream: Stream) {
+pub async fn reject(core: Rc<Core>, socket: net::Stream) {
     let deadline = core.deadlines.register();
     poll_fn(|cx| {
         deadline.wake_with(cx.waker());
@@ -333,7 +359,7 @@ pub async fn reject(core: Rc<Core>, stream: Stream) {
     .await;
     let Some(out) = overloaded(&core) else { return };
     let peer = SocketAddr::from(([0, 0, 0, 0], 0));
-    let mut connection = Connection::new(core, stream, peer, 0, deadline);
+    let mut connection = Connection::new(core, Stream::plain(socket), peer, 0, deadline);
     if sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, LINGER_MS).await.is_ok() {
         connection.linger().await;
     }

@@ -4,9 +4,10 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
 };
 
-use super::{generation::Generation, slot::Slots};
+use super::{generation::Generation, secure::Handshakes, slot::Slots};
 use crate::{
     buf,
     clock::{Clock, Deadlines, Timer},
@@ -15,6 +16,7 @@ use crate::{
     net,
     route::Captures,
     table::Table,
+    tls::{ClientTls, ServerTls, TicketKeys},
     telemetry::{date::DateCache, figures::Figures, log_queue::LogBatcher},
     upstream::pool::Pools,
 };
@@ -31,6 +33,21 @@ pub struct CoreOptions {
     pub log: Option<(LogBatcher, LogFormat)>,
     /// The first table.
     pub table: Table,
+    /// The keys of session tickets, which all cores have.
+    pub tickets: TicketKeys,
+    /// TLS handshakes under way at once.
+    pub max_handshakes: usize,
+}
+
+/// What connections to come are secured with.
+#[derive(Debug, Clone)]
+pub enum Renewal {
+    /// The keys of session tickets.
+    Tickets(TicketKeys),
+    /// A listener's certificates, by its place in the table.
+    Listener(usize, Arc<ServerTls>),
+    /// A cluster's authorities and certificate, by its place in the table.
+    Cluster(usize, Arc<ClientTls>),
 }
 
 /// One core's own things.
@@ -57,6 +74,8 @@ pub struct Core {
     is_draining: Cell<bool>,
     is_cutting: Cell<bool>,
     pub(super) slots: Slots,
+    tickets: RefCell<TicketKeys>,
+    pub(super) handshakes: Handshakes,
 }
 
 /// An exchange under way.
@@ -90,12 +109,15 @@ pub(super) struct Scratch {
 
 impl Core {
     /// A core that serves the given table.
-    pub fn new(options: CoreOptions) -> Rc<Self> {
-        let CoreOptions { worker, workers, seed, log, table } = options;
+    ///
+    /// # Errors
+    /// Randomness or memory for TLS ran out.
+    pub fn new(options: CoreOptions) -> Result<Rc<Self>, rustls::Error> {
+        let CoreOptions { worker, workers, seed, log, table, tickets, max_handshakes } = options;
         let pools = Pools::default();
         let figures = Figures::new(table.routes.len(), table.endpoints);
-        let generation = Generation::new(0, table, &pools, worker, workers);
-        Rc::new(Self {
+        let generation = Generation::new(0, table, &tickets, &pools, (worker, workers))?;
+        Ok(Rc::new(Self {
             worker,
             workers,
             clock: Clock::new(),
@@ -114,7 +136,26 @@ impl Core {
             is_draining: Cell::new(false),
             is_cutting: Cell::new(false),
             slots: Slots::default(),
-        })
+            tickets: RefCell::new(tickets),
+            handshakes: Handshakes::new(max_handshakes),
+        }))
+    }
+
+    /// Takes new keys, or other certificates, for connections to come. What cannot be taken leaves the old in force.
+    pub fn renew(&self, renewal: &Renewal) {
+        let secrets = &self.generation.borrow().secrets;
+        let renewed = match renewal {
+            Renewal::Tickets(tickets) => {
+                let renewed = secrets.renew_tickets(tickets);
+                *self.tickets.borrow_mut() = tickets.clone();
+                renewed
+            }
+            Renewal::Listener(place, tls) => secrets.renew_listener(*place, tls, &self.tickets.borrow()),
+            Renewal::Cluster(place, tls) => secrets.renew_cluster(*place, tls),
+        };
+        if let Err(error) = renewed {
+            tracing::error!(core = self.worker, %error, "new keys cannot be taken; the old ones stay");
+        }
     }
 
     /// The generation in force.

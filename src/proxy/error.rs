@@ -56,6 +56,10 @@ pub enum Error {
     Connect,
     /// No endpoint accepted in time.
     ConnectTimeout,
+    /// The endpoint and the gateway do not agree on TLS.
+    UpstreamTls,
+    /// The endpoint's certificate is not believed.
+    UpstreamCertificate,
     /// The connection ended before a response.
     UpstreamClosed,
     /// The endpoint takes nothing of the request.

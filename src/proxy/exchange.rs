@@ -20,7 +20,7 @@ use super::{
     heads,
     record::Record,
     relay::{Wait, overdue, poll_received, sent, settled},
-    reply,
+    reply, secure,
 };
 use crate::{
     buf::Buf,
@@ -35,7 +35,8 @@ use crate::{
         response::ResponseHead,
         version::Version,
     },
-    net::{Stream, connect},
+    net,
+    tls::Stream,
     policy::{forwarded, request_id},
     route::Captures,
     table::{Action, Cluster, Listener, Route},
@@ -149,7 +150,9 @@ async fn serve_request(
     let (bytes, tail) = request.buf.filled_mut().split_at_mut(request.head_len);
     let bytes = &*bytes;
     let as_sent = head.path.bytes(bytes);
+    let session = x.connection.stream.session().cloned();
     let mut facts = Facts {
+        is_secured: session.is_some(),
         bytes,
         head,
         path: as_sent,
@@ -181,6 +184,11 @@ async fn serve_request(
         Canonical::AsIs => as_sent,
     };
     admit(&facts, x.listener)?;
+    if let Some(session) = &session
+        && x.generation.secrets.is_misdirected(x.connection.listener, session, facts.host())
+    {
+        return Err(Error::Misdirected);
+    }
 
     let found = x.listener.router.find(&facts, captures).ok_or(Error::NoRoute)?;
     let route_id = x.listener.route_ids[found as usize] as usize;
@@ -259,7 +267,7 @@ async fn relay(
             Some(same) => same,
             None => x.pick(cluster, state, &asked.facts, &tried).ok_or(error)?,
         };
-        let target = Target { cluster, state, at };
+        let target = Target { cluster_id, cluster, state, at };
         let _load = Load::on(target.endpoint());
         x.record.on_try(x.core, at, target.number());
 
@@ -267,7 +275,12 @@ async fn relay(
         let may_watch = asked.body.is_done() && asked.rest.is_empty();
         let (lease, was_idle) = match acquire(x, target, is_second, may_watch).await {
             Ok(acquired) => acquired,
-            Err(failed @ (Error::Connect | Error::ConnectTimeout)) => {
+            Err(
+                failed @ (Error::Connect
+                | Error::ConnectTimeout
+                | Error::UpstreamTls
+                | Error::UpstreamCertificate),
+            ) => {
                 // Nothing was sent: the next endpoint may have it, whatever the method.
                 x.on_endpoint_failure(target, true);
                 error = failed;
@@ -341,10 +354,13 @@ async fn acquire(
     }
     core.figures.borrow_mut().counters.pool_misses += 1;
     deadline.set(Timer::Response, target.cluster.connect_ms);
-    let mut connecting = pin!(connect(pool.address));
+    let mut connecting = pin!(async {
+        let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
+        secure::connect(socket, &x.generation.secrets, target).await
+    });
     let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await;
     deadline.clear(Timer::Response);
-    lease.connected(connected?.map_err(Error::of_connect)?, core.clock.now_ms());
+    lease.connected(connected??, core.clock.now_ms());
     Ok((lease, false))
 }
 
@@ -405,6 +421,8 @@ async fn in_time<T>(
 /// Where a try goes.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'t> {
+    /// The cluster's place in the table.
+    pub(super) cluster_id: usize,
     pub(super) cluster: &'t Cluster,
     pub(super) state: &'t ClusterState,
     /// The endpoint's place in the cluster.

@@ -21,6 +21,8 @@ use crate::{
 /// A request as parsed.
 #[derive(Clone, Copy)]
 pub(super) struct Facts<'f> {
+    /// Whether it came by TLS.
+    pub(super) is_secured: bool,
     /// The bytes that the head's extents are about.
     pub(super) bytes: &'f [u8],
     pub(super) head: &'f RequestHead,
@@ -99,7 +101,12 @@ impl<'f> Facts<'f> {
         self.head.target == TargetForm::Absolute
             && self.bytes[..self.head.authority.start as usize]
                 .last_chunk::<8>()
-                .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://"))
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://") != self.is_secured)
+    }
+
+    /// `https` over TLS, else `http`.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.is_secured { "https" } else { "http" }
     }
 }
 
@@ -185,7 +192,7 @@ impl Variables for RouteFacts<'_> {
             }
             Variable::RequestId => value.put(facts.id),
             Variable::Method => value.put(facts.method()),
-            Variable::Scheme => value.put(b"http"),
+            Variable::Scheme => value.put(facts.scheme().as_bytes()),
             Variable::Route => value.put(self.route.name.as_bytes()),
         }
     }

@@ -6,8 +6,10 @@ use std::{
     rc::Rc,
 };
 
+use super::secure::Secrets;
 use crate::{
     table::Table,
+    tls::TicketKeys,
     upstream::{
         balance::{Balancer, Split},
         health::Health,
@@ -25,6 +27,8 @@ pub struct Generation {
     pub(super) clusters: Vec<ClusterState>,
     /// The splits' state, by the table's indices.
     pub(super) splits: Vec<RefCell<Split>>,
+    /// What listeners and clusters speak TLS with.
+    pub(super) secrets: Secrets,
 }
 
 /// One cluster's state on one core.
@@ -44,7 +48,14 @@ pub(super) struct EndpointState {
 }
 
 impl Generation {
-    pub(super) fn new(number: u64, table: Table, pools: &Pools, worker: usize, workers: usize) -> Self {
+    pub(super) fn new(
+        number: u64,
+        table: Table,
+        tickets: &TicketKeys,
+        pools: &Pools,
+        (worker, workers): (usize, usize),
+    ) -> Result<Self, rustls::Error> {
+        let secrets = Secrets::new(&table, tickets)?;
         let clusters = table
             .clusters
             .iter()
@@ -56,9 +67,10 @@ impl Generation {
                     endpoints: cluster
                         .endpoints
                         .iter()
-                        .map(|endpoint| EndpointState {
-                            pool: pools.of(endpoint.address),
-                            load: Cell::new(0),
+                        .enumerate()
+                        .map(|(at, endpoint)| {
+                            let identity = cluster.tls.as_ref().map(|tls| tls.identity(at));
+                            EndpointState { pool: pools.of(endpoint.address, identity), load: Cell::new(0) }
                         })
                         .collect(),
                     pool: PoolPolicy {
@@ -73,6 +85,6 @@ impl Generation {
             .iter()
             .map(|split| RefCell::new(Split::new(&split.weights, worker as u64)))
             .collect();
-        Self { number, table, clusters, splits }
+        Ok(Self { number, table, clusters, splits, secrets })
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{error::Error, facts::Facts};
 use crate::{
-    buf::{Buf, SMALL_BYTES, Size},
+    buf::{Buf, FRAMING_BYTES, SMALL_BYTES, Size},
     clock::HTTP_DATE_BYTES,
     http::{
         body::SendAs,
@@ -31,7 +31,12 @@ const EDITS_ROOM: usize = 2048;
 /// An empty buffer for a head, and a body's beginning, of about `len` bytes.
 pub(super) fn buffer_for(len: usize) -> Result<Buf, Error> {
     let size = if len + EDITS_ROOM <= SMALL_BYTES { Size::Small } else { Size::Large };
-    Buf::take(size).ok_or(Error::NoBuffer)
+    let mut buf = Buf::take(size).ok_or(Error::NoBuffer)?;
+    if len + EDITS_ROOM + 2 * FRAMING_BYTES <= buf.capacity() {
+        // What is sent by TLS becomes a record where it lies.
+        buf.reset(FRAMING_BYTES, FRAMING_BYTES);
+    }
+    Ok(buf)
 }
 
 /// What a request's head is made of.
@@ -152,7 +157,7 @@ pub(super) fn forwarding_lines(
 ) {
     let is_ours = |name: FieldName| edits.is_empty() || !edits.removes(name.as_str().as_bytes());
     let hop =
-        Hop { peer: facts.peer.ip(), host: facts.authority(), scheme: "http", is_trusted: facts.is_trusted };
+        Hop { peer: facts.peer.ip(), host: facts.authority(), scheme: facts.scheme(), is_trusted: facts.is_trusted };
     if forwarding.x_forwarded && !facts.is_trusted && !edits.removes_any() {
         hop.append_x_forwarded_anew(lines);
     } else {

@@ -13,7 +13,7 @@ use crate::{
         head::{HeadLimits, Parsed},
         response::{ResponseHead, parse_response},
     },
-    net::Rx,
+    tls::Rx,
 };
 
 /// Interim responses one response may have before it.

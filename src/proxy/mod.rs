@@ -15,12 +15,13 @@ mod preview;
 mod record;
 mod relay;
 mod reply;
+mod secure;
 mod slot;
 mod splice;
 mod tunnel;
 
 pub use connection::{reject, serve};
-pub use core::{Core, CoreOptions};
+pub use core::{Core, CoreOptions, Renewal};
 pub use error::Error;
 pub use generation::Generation;
 pub use preview::{Preview, preview};

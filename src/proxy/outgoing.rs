@@ -18,7 +18,7 @@ use crate::{
     clock::{Deadline, Timer},
     config::types::HalfClose,
     http::body::{BodyReader, SendAs},
-    net::{Rx, Tx},
+    tls::{Rx, Tx},
 };
 
 /// What the request's side has come to, for the response's side to see.

@@ -39,7 +39,9 @@ pub fn preview<'p>(
         Canonical::AsIs => as_sent,
     };
     let id = b"00000000-0000-7000-8000-000000000000";
-    Ok(Preview { facts: Facts { bytes, head, path, peer, client: peer.ip(), is_trusted: false, id } })
+    let is_secured = listener.tls.is_some();
+    let facts = Facts { is_secured, bytes, head, path, peer, client: peer.ip(), is_trusted: false, id };
+    Ok(Preview { facts })
 }
 
 impl<'p> Preview<'p> {

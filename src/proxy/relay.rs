@@ -16,7 +16,7 @@ use crate::{
         body::{BodyError, BodyReader, SendAs},
         chunked::{CHUNK_HEADER_BYTES, LAST_CHUNK, write_chunk_header},
     },
-    net::{Rx, Tx},
+    tls::{Rx, Tx},
 };
 
 /// Room kept before a payload for its chunk line, and behind it for the line's end and the last chunk.
@@ -71,10 +71,15 @@ impl Standstill {
 
     /// Pending, unless the peer has taken nothing for too long, or the exchange is over.
     #[inline]
-    pub(super) fn poll<T>(&mut self, tx: &Tx, deadline: &Deadline, timer: Timer) -> Poll<Result<T, Wait>> {
+    pub(super) fn poll<T>(
+        &mut self,
+        taken: impl FnOnce() -> u64,
+        deadline: &Deadline,
+        timer: Timer,
+    ) -> Poll<Result<T, Wait>> {
         match overdue(deadline, timer) {
             Poll::Ready(Err(Wait::Timeout)) => {
-                let taken = tx.taken();
+                let taken = taken();
                 if self.taken.replace(taken).is_some_and(|before| taken <= before) {
                     return Poll::Ready(Err(Wait::Timeout));
                 }
@@ -127,7 +132,7 @@ impl Unwatched {
             return Poll::Ready(result.map_err(|_| Wait::Broken));
         }
         match &mut self.late {
-            Some(standstill) => standstill.poll(tx, deadline, timer),
+            Some(standstill) => standstill.poll(|| tx.taken(), deadline, timer),
             None if deadline.has_expired(timer) => {
                 self.late = Some(Standstill::begin(deadline, timer, stall_ms));
                 Poll::Pending
@@ -166,7 +171,7 @@ async fn finished(tx: &mut Tx, deadline: &Deadline, timer: Timer, stall_ms: u64)
     let finished = poll_fn(|cx| match tx.poll_sent(cx) {
         Poll::Ready((Ok(()), buf)) => Poll::Ready(Ok(buf)),
         Poll::Ready((Err(_), _)) => Poll::Ready(Err(Wait::Broken)),
-        Poll::Pending => standstill.poll(tx, deadline, timer),
+        Poll::Pending => standstill.poll(|| tx.taken(), deadline, timer),
     })
     .await;
     deadline.clear(timer);

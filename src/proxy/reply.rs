@@ -79,6 +79,8 @@ reasons! {
     QueueTimeout = "queue-timeout", Some("connection_limit_reached"), "No connection to the upstream became free in time.";
     ConnectFailed = "connect-failed", Some("connection_refused"), "The upstream cannot be connected to.";
     ConnectTimeout = "connect-timeout", Some("connection_timeout"), "The upstream did not accept a connection in time.";
+    UpstreamTlsFailed = "upstream-tls-failed", Some("tls_protocol_error"), "The upstream and the gateway do not agree on TLS.";
+    UpstreamCertificate = "upstream-certificate", Some("tls_certificate_error"), "The upstream's certificate is not believed.";
     UpstreamClosed = "upstream-closed", Some("connection_terminated"), "The upstream closed the connection without a response.";
     UpstreamStall = "upstream-stall", Some("connection_write_timeout"), "The upstream took nothing of the request for too long.";
     FirstByteTimeout = "first-byte-timeout", Some("http_response_timeout"), "The upstream did not begin to respond in time.";
@@ -117,6 +119,8 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::QueueTimeout => (503, Reason::QueueTimeout),
         Error::Connect => (502, Reason::ConnectFailed),
         Error::ConnectTimeout => (504, Reason::ConnectTimeout),
+        Error::UpstreamTls => (502, Reason::UpstreamTlsFailed),
+        Error::UpstreamCertificate => (502, Reason::UpstreamCertificate),
         Error::UpstreamClosed => (502, Reason::UpstreamClosed),
         Error::UpstreamStall => (504, Reason::UpstreamStall),
         Error::FirstByteTimeout => (504, Reason::FirstByteTimeout),

@@ -35,8 +35,9 @@ impl Relay<'_> {
     pub(super) async fn splice(&mut self, body: &mut BodyReader, mut pipe: Pipe) -> Result<(), Failed> {
         while let Some(left) = body.bytes_left().filter(|left| *left > 0) {
             self.deadline.set(self.timer, self.receive_ms);
-            in_time(self.rx.readable(), self.deadline, self.timer).await.map_err(Failed::Receive)?;
-            match pipe.fill(self.rx, left) {
+            let Some(rx) = self.rx.as_plain() else { break };
+            in_time(rx.readable(), self.deadline, self.timer).await.map_err(Failed::Receive)?;
+            match pipe.fill(rx, left) {
                 Ok(0) => body.on_close().map_err(Failed::Body)?,
                 Ok(moved) => {
                     body.pass(moved as u64).map_err(Failed::Body)?;
@@ -56,7 +57,8 @@ impl Relay<'_> {
 
     async fn drain(&mut self, pipe: &mut Pipe) -> Result<(), Wait> {
         while !pipe.is_empty() {
-            match pipe.drain(self.tx) {
+            let tx = self.tx.as_plain().ok_or(Wait::Broken)?;
+            match pipe.drain(tx) {
                 Ok(moved) => self.sent.set(self.sent.get() + moved as u64),
                 Err(error) if is_transient(&error) => self.drain_late(pipe).await?,
                 Err(_) => return Err(Wait::Broken),
@@ -69,17 +71,18 @@ impl Relay<'_> {
     /// tried only when its standstill is looked at, so that the core does not spin.
     async fn drain_late(&mut self, pipe: &mut Pipe) -> Result<(), Wait> {
         let mut standstill = Standstill::begin(self.deadline, self.timer, self.send_ms);
+        let tx = self.tx.as_plain().ok_or(Wait::Broken)?;
         {
-            let mut writable = pin!(self.tx.writable());
+            let mut writable = pin!(tx.writable());
             poll_fn(|cx| match writable.as_mut().poll(cx) {
                 Poll::Ready(ready) => Poll::Ready(ready.map_err(|_| Wait::Broken)),
-                Poll::Pending => standstill.poll(self.tx, self.deadline, self.timer),
+                Poll::Pending => standstill.poll(|| tx.taken(), self.deadline, self.timer),
             })
             .await?;
         }
-        let moved = poll_fn(|_| match pipe.drain(self.tx) {
+        let moved = poll_fn(|_| match pipe.drain(tx) {
             Ok(moved) => Poll::Ready(Ok(moved)),
-            Err(error) if is_transient(&error) => standstill.poll(self.tx, self.deadline, self.timer),
+            Err(error) if is_transient(&error) => standstill.poll(|| tx.taken(), self.deadline, self.timer),
             Err(_) => Poll::Ready(Err(Wait::Broken)),
         })
         .await?;

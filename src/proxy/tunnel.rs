@@ -12,7 +12,7 @@ use super::relay::{Wait, received, sent};
 use crate::{
     buf::Buf,
     clock::{Deadline, Timer},
-    net::{Rx, Stream, Tx},
+    tls::{Rx, Stream, Tx},
 };
 
 /// How a tunnel ended.

@@ -27,7 +27,7 @@ use crate::{
     net::{
         self, Accepted, BoundListener, Driver, Listener, Mailbox, MailboxSender, OpenMailbox, Stream, Ticker,
     },
-    proxy::{self, Core, CoreOptions},
+    proxy::{self, Core, CoreOptions, Renewal},
     telemetry::figures::Figures,
 };
 
@@ -40,6 +40,8 @@ pub(super) enum Message {
     },
     /// Give your figures.
     Figures(oneshot::Sender<Box<Figures>>),
+    /// Secure connections to come with these.
+    Renew(Renewal),
     /// Serve this connection, which another core accepted at the listener of this place, and which it has promised.
     Connection { accepted: Accepted, place: usize },
 }
@@ -170,6 +172,7 @@ struct Accepting {
     place: usize,
     max_connections: usize,
     on_full: OnFull,
+    is_secured: bool,
     /// The other cores that serve it.
     others: Vec<(Candidate, MailboxSender<Message>)>,
     /// The accepting task, for when there is room again or the drain begins.
@@ -198,6 +201,7 @@ impl Open {
                 place,
                 max_connections: plan.max_connections,
                 on_full: plan.on_full,
+                is_secured: options.table.listeners[place].tls.is_some(),
                 others: others.map(|other| (other.candidate, other.mailbox.clone())).collect(),
                 waker: RefCell::new(None),
                 is_draining: Cell::new(false),
@@ -205,7 +209,7 @@ impl Open {
             }))
         });
         let listeners = listeners.collect::<io::Result<_>>()?;
-        let serving = Rc::new(Serving { core: Core::new(options), spread, listeners });
+        let serving = Rc::new(Serving { core: Core::new(options).map_err(io::Error::other)?, spread, listeners });
         Ok(Self { serving, mailbox: mailbox.open()?, ticker: Ticker::new(TICK_MS)? })
     }
 
@@ -260,6 +264,7 @@ async fn read_mailbox(
                 // Who asked may have stopped waiting.
                 let _ = answer.send(Box::new(core.figures()));
             }
+            Ok(Message::Renew(renewal)) => core.renew(&renewal),
             Ok(Message::Connection { accepted, place }) => {
                 // Others send only what comes to a listener that is here too.
                 if let Some(accepting) = serving.listeners.iter().find(|accepting| accepting.place == place) {
@@ -500,7 +505,8 @@ impl<F: Future<Output = ()>> Future for Hosted<F> {
 /// Tells a connection that there is no room for it.
 fn reject(core: &Rc<Core>, accepting: &Rc<Accepting>, stream: Stream) {
     core.figures.borrow_mut().counters.connections_refused += 1;
-    if accepting.rejecting.get() >= REJECTING_MAX {
+    // By TLS it would take a handshake to say so.
+    if accepting.is_secured || accepting.rejecting.get() >= REJECTING_MAX {
         return;
     }
     accepting.rejecting.set(accepting.rejecting.get() + 1);

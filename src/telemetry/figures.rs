@@ -72,6 +72,12 @@ figures! {
         Counter connections_refused,
         /// Failed accepts: no descriptor, no memory, a connection gone before it was taken.
         Counter accept_errors,
+        /// TLS handshakes with clients that came to their end.
+        Counter handshakes,
+        /// Those of them that resumed a session.
+        Counter handshakes_resumed,
+        /// TLS handshakes with clients that failed, or were not over in time.
+        Counter handshakes_failed,
         /// Exchanges under way now.
         Gauge exchanges_active,
         /// Bytes received from clients.
@@ -145,6 +151,8 @@ figures! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Timeout {
+    /// `timeouts.handshake`: the TLS handshake was not over in time.
+    Handshake,
     /// `timeouts.head`: the request's head was not complete in time.
     Head,
     /// `timeouts.body_idle`: the client sent nothing of its body for too long.
@@ -169,7 +177,8 @@ pub enum Timeout {
 
 impl Timeout {
     /// Every kind, in the order of their indexes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::Handshake,
         Self::Head,
         Self::BodyIdle,
         Self::KeepAlive,
@@ -185,6 +194,7 @@ impl Timeout {
     /// Its name in figures.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Handshake => "handshake",
             Self::Head => "head",
             Self::BodyIdle => "body_idle",
             Self::KeepAlive => "keep_alive",

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
+use aws_lc_rs::digest;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -30,6 +31,10 @@ pub enum Trust {
     /// Everyone's.
     Anyone,
 }
+
+/// See [`ClientTls::identity`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity([u8; 32]);
 
 /// What a cluster's connections are made with. Every core has a configuration made from it.
 #[derive(Debug)]
@@ -83,9 +88,34 @@ impl ClientTls {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = ALPN.map(Vec::from).into();
+        // The record layer is our own, over the core's buffers.
+        config.enable_secret_extraction = true;
         let names: HashSet<&ServerName<'_>> = self.names.iter().take(SESSION_NAMES_MAX).collect();
         config.resumption = Resumption::in_memory_sessions(names.len() * SESSIONS_PER_NAME);
         Ok(Arc::new(config))
+    }
+
+    /// What tells connections to an endpoint from those that were made by other rules: whom to believe, as whom to appear,
+    /// and the name that was asked for.
+    pub fn identity(&self, endpoint: usize) -> Identity {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        let mut add = |part: &[u8]| {
+            digest.update(&(part.len() as u64).to_be_bytes());
+            digest.update(part);
+        };
+        match &self.trust {
+            Trust::Anyone => add(b"anyone"),
+            Trust::Authorities(roots) => {
+                for root in &roots.roots {
+                    add(&root.subject);
+                    add(&root.subject_public_key_info);
+                    add(root.name_constraints.as_deref().unwrap_or_default());
+                }
+            }
+        }
+        add(self.certificate.as_ref().map_or(b"", |own| &own.facts().fingerprint[..]));
+        add(self.server_name(endpoint).map_or(String::new(), |name| name.to_str().into_owned()).as_bytes());
+        Identity(digest.finish().as_ref().try_into().unwrap_or([0; 32]))
     }
 
     /// The name of an endpoint, by its place in the cluster: asked for by SNI unless it is an address, and what the

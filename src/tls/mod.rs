@@ -1,14 +1,18 @@
-//! TLS without its transport: certificates and authorities read and checked, the certificate that a name gets, tickets
-//! that every core accepts, and the configurations of rustls made from all that, one for each core. It knows files and what
-//! the operator wrote; it does not know sockets, tables or when something changes.
+//! TLS: certificates and authorities read and checked, the certificate that a name gets, tickets that every core accepts,
+//! and the configurations of rustls made from all that, one for each core; handshakes over [`crate::net`]'s sockets, and
+//! connections whose bytes are records. It knows files and what the operator wrote; it does not know tables, requests or
+//! when something changes.
 
 mod authority;
 mod certificate;
 mod client;
+mod handshake;
 mod load;
 mod pem;
+mod record;
 mod select;
 mod server;
+mod stream;
 mod tickets;
 
 use std::sync::Arc;
@@ -20,11 +24,13 @@ use rustls::crypto::{
 
 pub use authority::{Authorities, SystemRoots};
 pub use certificate::{Certificate, Concern, Facts, KeyType, PairError};
-pub use client::{ClientTls, Trust};
+pub use client::{ClientTls, Identity, Trust};
+pub use handshake::{HandshakeError, Session, accept, connect};
 pub use load::{Loader, Report};
 pub use pem::{FILE_BYTES_MAX, Fault, FileError, Part};
 pub use select::{Selection, Shadowed};
 pub use server::{ClientAuthority, ServerTls};
+pub use stream::{Rx, Stream, Tx};
 pub use tickets::{TICKET_BYTES_MAX, TICKET_SECONDS, TicketKeys, Ticketer};
 
 /// The application protocols offered by ALPN (RFC 7301), both ways.

@@ -1,7 +1,7 @@
 //! Which certificate a client gets: by the name it asks for (SNI, RFC 6066 §3), then by the signatures it can verify. Made
 //! once from the names of all certificates of a listener, and only looked at afterwards.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, fmt, sync::Arc};
 
 use foldhash::fast::FixedState;
 use rustls::{
@@ -115,8 +115,19 @@ impl Resolver {
     }
 }
 
+thread_local! {
+    /// The name that the client of the last handshake here asked for. rustls tells it to the resolver only.
+    static ASKED: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+}
+
+/// The name that was asked for in the step of a handshake that is just over, if there was one.
+pub(super) fn take_asked() -> Option<Box<str>> {
+    ASKED.take()
+}
+
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        ASKED.set(client.server_name().map(|name| name.to_ascii_lowercase().into()));
         let group = self.selection.group(client.server_name());
         let (last, better) = group.split_last()?;
         // A TLS 1.2 client's suites are in this already: rustls leaves out schemes that go with none of them.

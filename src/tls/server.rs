@@ -81,6 +81,8 @@ impl ServerTls {
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = ALPN.map(Vec::from).into();
+        // The record layer is our own, over the core's buffers.
+        config.enable_secret_extraction = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(Ticketer::new(tickets, self.scope())?);
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;

@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::net::Stream;
+use crate::tls::{Identity, Stream};
 
 /// Limits of one endpoint's connections on one core. Times in ms; 0 means no limit, but for `max_idle`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,18 +42,20 @@ pub fn share(limit: usize, worker: usize, workers: usize) -> usize {
     }
 }
 
-/// All pools of a core, by address. They outlive generations.
+/// All pools of a core, by address, and by what is demanded of who is there. They outlive generations.
 #[derive(Debug, Default)]
 pub struct Pools {
-    by_address: RefCell<HashMap<SocketAddr, Rc<Pool>>>,
+    by_address: RefCell<HashMap<(SocketAddr, Option<Identity>), Rc<Pool>>>,
     dead: Rc<Cell<u64>>,
 }
 
 impl Pools {
-    /// The pool of an address, made when there is none.
-    pub fn of(&self, address: SocketAddr) -> Rc<Pool> {
+    /// The pool of an address, made when there is none. Connections by TLS are another pool's than plain ones, and those
+    /// that were made by other rules.
+    pub fn of(&self, address: SocketAddr, identity: Option<Identity>) -> Rc<Pool> {
         let mut pools = self.by_address.borrow_mut();
-        Rc::clone(pools.entry(address).or_insert_with(|| Rc::new(Pool::new(address, Rc::clone(&self.dead)))))
+        let key = (address, identity);
+        Rc::clone(pools.entry(key).or_insert_with(|| Rc::new(Pool::new(address, Rc::clone(&self.dead)))))
     }
 
     /// Closes connections that are dead or idle for too long, and forgets pools that no generation uses any more.
@@ -348,7 +350,7 @@ mod tests {
     }
 
     fn pool() -> Rc<Pool> {
-        Pools::default().of("127.0.0.1:1".parse().unwrap())
+        Pools::default().of("127.0.0.1:1".parse().unwrap(), None)
     }
 
     #[test]

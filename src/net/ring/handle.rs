@@ -13,10 +13,11 @@ use super::{
     super::{
         count::{Count, Origin, count, received, sent},
         provided::GROUP,
+        stream::Outcome,
         tasks::Waiter,
     },
     Kind, Ring,
-    socket::{Outcome, Receiving, Sending, Socket, Standing, free_if_over},
+    socket::{Receiving, Sending, Socket, Standing, free_if_over},
     user_data, with,
 };
 use crate::buf::Buf;

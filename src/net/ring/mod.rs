@@ -17,7 +17,6 @@ use slab::Slab;
 
 pub(super) use self::{
     handle::{RingSocket, SocketNumber},
-    socket::Outcome,
     wait::ready,
 };
 use self::{

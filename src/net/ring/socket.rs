@@ -1,7 +1,7 @@
 //! A socket on the ring, as a state machine over completions: what each of its halves is doing, what came unasked, and
 //! who waits. It submits nothing but what continues an operation.
 
-use std::{collections::VecDeque, io, os::fd::RawFd};
+use std::{collections::VecDeque, os::fd::RawFd};
 
 use io_uring::{cqueue, opcode, squeue, types};
 use slab::Slab;
@@ -14,9 +14,6 @@ use super::{
     Kind, cancel_entry, push, user_data,
 };
 use crate::buf::Buf;
-
-/// An operation's outcome: its result and its buffer.
-pub(in crate::net) type Outcome<T> = (io::Result<T>, Buf);
 
 /// The receiving half.
 pub(super) enum Receiving {

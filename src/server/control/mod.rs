@@ -1,6 +1,8 @@
 //! The control plane: one ordinary thread that starts the cores, hears signals, and sees them end. Everything slow
 //! happens here, and no request waits for it.
 
+mod keyring;
+
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
@@ -10,6 +12,7 @@ use tokio::{
     time::timeout,
 };
 
+use self::keyring::Keyring;
 use super::{
     plan::{PlanError, plan},
     worker::{self, Message, Served, Worker},
@@ -17,8 +20,9 @@ use super::{
 use crate::{
     config::{Config, types::LogFormat},
     net::{self, BoundListener, Driver},
-    proxy::{CoreOptions, REASONS},
+    proxy::{CoreOptions, REASONS, Renewal},
     table::Table,
+    tls::TicketKeys,
     telemetry::{
         figures::{Figures, Timeout},
         log_queue::LogBatcher,
@@ -68,6 +72,9 @@ pub enum StartError {
     /// The cores cannot be reached.
     #[error("mailbox of a core: {0}")]
     Mailbox(io::Error),
+    /// There is no randomness for the keys of session tickets.
+    #[error("keys of session tickets: {0}")]
+    Tls(rustls::Error),
     /// A core cannot start.
     #[error("core on CPU {cpu}: {error}")]
     Core {
@@ -106,6 +113,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let (log, batchers) = open_log(&config, count, log_sink)?;
     let mut batchers = batchers.into_iter();
     let mut workers = Vec::with_capacity(count);
+    let tickets = TicketKeys::generate().map_err(StartError::Tls)?;
     let ties = worker::tie(&plan.workers).map_err(StartError::Mailbox)?;
     for ((number, worker_plan), ties) in plan.workers.iter().enumerate().zip(ties) {
         let served = std::mem::take(&mut sockets[number]);
@@ -115,6 +123,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
             seed: fastrand::u64(..),
             log: batchers.next().map(|batcher| (batcher, config.access_log.format)),
             table: table.for_core(),
+            tickets: tickets.clone(),
+            max_handshakes: worker_plan.max_handshakes,
         };
         let failed = |error| StartError::Core { cpu: worker_plan.cpu, error };
         workers.push(worker::start(worker_plan.clone(), served, core, ties).map_err(failed)?);
@@ -129,8 +139,9 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     on_ready(&addresses);
 
     let drain_ms = config.runtime.drain_timeout.as_millis();
+    let keyring = Keyring::new(&config, &table, tickets);
     let crew = Crew { workers };
-    let ended = crew.attend(&mut signals, log.as_ref(), drain_ms).await;
+    let ended = crew.attend(&mut signals, keyring, log.as_ref(), drain_ms).await;
     if let Some(log) = log {
         finish_log(log).await;
     }
@@ -210,6 +221,9 @@ async fn finish_log(log: LogWriter) {
     }
 }
 
+/// Renewals that wait for mailboxes that are full, at most. A core that hears nothing at all has other troubles.
+const UNHEARD_MAX: usize = 1024;
+
 /// The cores at work.
 struct Crew {
     workers: Vec<Worker>,
@@ -220,6 +234,7 @@ impl Crew {
     async fn attend(
         self,
         signals: &mut Signals,
+        mut keyring: Keyring,
         log: Option<&LogWriter>,
         drain_ms: u64,
     ) -> Result<(), StartError> {
@@ -231,6 +246,8 @@ impl Crew {
                 }
             }
         };
+        // What a core's mailbox had no room for.
+        let mut unheard: Vec<(usize, Renewal)> = Vec::new();
         let mut is_draining = false;
         let mut has_failed = false;
         let mut cores: FuturesUnordered<_> = self.workers.into_iter().map(ended).collect();
@@ -248,6 +265,16 @@ impl Crew {
                     }
                 },
                 heard = signals.next() => heard,
+                renewals = keyring.next() => {
+                    unheard.extend(renewals.into_iter().flat_map(|renewal| {
+                        (0..mailboxes.len()).map(move |core| (core, renewal.clone()))
+                    }));
+                    unheard.retain(|(core, renewal)| {
+                        mailboxes[*core].send(Message::Renew(renewal.clone())).is_err()
+                    });
+                    unheard.truncate(UNHEARD_MAX);
+                    continue;
+                }
             };
             match heard {
                 Heard::Stop if is_draining => {
@@ -270,7 +297,8 @@ impl Crew {
                 // A stalled core must not keep the next signal waiting.
                 Heard::TellFigures => {
                     let mailboxes = mailboxes.clone();
-                    drop(tokio::spawn(async move { tell_figures(&mailboxes).await }));
+                    let keys = keyring.figures();
+                    drop(tokio::spawn(async move { tell_figures(&mailboxes, keys).await }));
                 }
             }
         }
@@ -297,7 +325,10 @@ async fn figures(mailboxes: &[net::MailboxSender<Message>]) -> Vec<Option<Box<Fi
 }
 
 /// Writes the figures to the log.
-async fn tell_figures(mailboxes: &[net::MailboxSender<Message>]) {
+async fn tell_figures(mailboxes: &[net::MailboxSender<Message>], keys: [(&'static str, u64); 2]) {
+    for (figure, value) in keys.into_iter().filter(|(_, value)| *value > 0) {
+        tracing::info!(figure, value);
+    }
     let answers = figures(mailboxes).await;
     let mut all: Option<Figures> = None;
     for (core, answer) in answers.into_iter().enumerate() {

@@ -1,0 +1,204 @@
+//! What changes of the cores' secrets while they serve: files of keys and certificates, which are looked at now and then,
+//! and the keys of session tickets, which are rotated. A file that cannot be used changes nothing.
+
+use std::{
+    fs::Metadata,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls_pki_types::UnixTime;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::{
+    config::{
+        Config, Diagnostic, Key, Severity,
+        types::{CertificateFiles, ClusterTls, ListenerTls},
+    },
+    proxy::Renewal,
+    table::Table,
+    tls::{Loader, TICKET_SECONDS, TicketKeys},
+};
+
+/// How often files are looked at. A change is taken when they have stayed the same for as long.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The secrets of all cores, as far as they change.
+pub(super) struct Keyring {
+    watched: Vec<Watched>,
+    tickets: TicketKeys,
+    rotate_at: Instant,
+    interval: tokio::time::Interval,
+    taken: u64,
+    refused: u64,
+}
+
+/// Files that one listener or cluster is secured with.
+struct Watched {
+    owner: Owner,
+    name: String,
+    files: Vec<PathBuf>,
+    /// What they were when they were last taken, or refused.
+    known: Vec<Option<Stamp>>,
+    /// What they were at the last look.
+    last: Vec<Option<Stamp>>,
+}
+
+enum Owner {
+    Listener { place: usize, tls: ListenerTls },
+    Cluster { place: usize, tls: ClusterTls, endpoints: Vec<SocketAddr> },
+}
+
+/// What tells a file from what it was. A link is followed, so that one that points elsewhere is a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata: Metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
+fn pair(files: &CertificateFiles) -> [PathBuf; 2] {
+    [PathBuf::from(&files.cert), PathBuf::from(&files.key)]
+}
+
+/// `certificates[0].key`.
+fn path(keys: &[Key<'_>]) -> String {
+    let mut path = String::from("tls");
+    for key in keys {
+        match key {
+            Key::Name(name) => path.extend([".", name]),
+            Key::Index(place) => path.push_str(&format!("[{place}]")),
+        }
+    }
+    path
+}
+
+impl Watched {
+    fn new(owner: Owner, name: String, files: Vec<PathBuf>) -> Self {
+        let stamps: Vec<_> = files.iter().map(|file| Stamp::of(file)).collect();
+        Self { owner, name, files, known: stamps.clone(), last: stamps }
+    }
+
+    /// Whether the files are others than those known, and are not just being written.
+    fn has_settled_anew(&mut self) -> bool {
+        let now: Vec<_> = self.files.iter().map(|file| Stamp::of(file)).collect();
+        let has_settled = now == self.last;
+        self.last = now;
+        if !has_settled || self.last == self.known {
+            return false;
+        }
+        self.known.clone_from(&self.last);
+        true
+    }
+
+    /// What the files are now, or what is wrong with them.
+    fn read(&self) -> Result<Renewal, Vec<String>> {
+        let mut faults = Vec::new();
+        let mut report = |keys: &[Key<'_>], fault: Diagnostic| match fault.severity {
+            Severity::Error => faults.push(format!("{}: {}", path(keys), fault.message)),
+            Severity::Warning => tracing::warn!(of = self.name, "{}: {}", path(keys), fault.message),
+        };
+        let mut loader = Loader::new(UnixTime::now());
+        let renewal = match &self.owner {
+            Owner::Listener { place, tls } => {
+                loader.server(tls, &mut report).map(|tls| Renewal::Listener(*place, Arc::new(tls)))
+            }
+            Owner::Cluster { place, tls, endpoints } => {
+                loader.client(tls, endpoints, &mut report).map(|tls| Renewal::Cluster(*place, Arc::new(tls)))
+            }
+        };
+        renewal.ok_or(faults)
+    }
+}
+
+impl Keyring {
+    /// Those of a configuration and its table, which was made from the files as they are now.
+    pub(super) fn new(config: &Config, table: &Table, tickets: TicketKeys) -> Self {
+        let listeners = config.listener.iter().enumerate().filter_map(|(place, listener)| {
+            let tls = listener.tls.clone()?;
+            let mut files: Vec<PathBuf> = tls.certificates.iter().flat_map(pair).collect();
+            files.extend(tls.client_auth.as_ref().map(|auth| PathBuf::from(&auth.ca)));
+            Some(Watched::new(
+                Owner::Listener { place, tls },
+                format!("listener `{}`", listener.name),
+                files,
+            ))
+        });
+        let clusters = config.cluster.iter().enumerate().filter_map(|(place, cluster)| {
+            let tls = cluster.tls.clone()?;
+            let mut files: Vec<PathBuf> = tls.client_cert.iter().flat_map(pair).collect();
+            files.extend(tls.ca.as_ref().map(PathBuf::from));
+            let endpoints = table.clusters[place].endpoints.iter().map(|endpoint| endpoint.address).collect();
+            let owner = Owner::Cluster { place, tls, endpoints };
+            Some(Watched::new(owner, format!("cluster `{}`", cluster.name), files))
+        });
+        let mut interval = tokio::time::interval(LOOK);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            watched: listeners.chain(clusters).collect(),
+            tickets,
+            rotate_at: Instant::now() + ROTATION,
+            interval,
+            taken: 0,
+            refused: 0,
+        }
+    }
+
+    /// Waits for the next look, and says what the cores are to take.
+    pub(super) async fn next(&mut self) -> Vec<Renewal> {
+        self.interval.tick().await;
+        let mut renewals = Vec::new();
+        for watched in &mut self.watched {
+            if !watched.has_settled_anew() {
+                continue;
+            }
+            match watched.read() {
+                Ok(renewal) => {
+                    self.taken += 1;
+                    tracing::info!(of = watched.name, "new certificates are in force");
+                    renewals.push(renewal);
+                }
+                Err(faults) => {
+                    self.refused += 1;
+                    for fault in faults {
+                        tracing::error!(of = watched.name, "{fault}; the certificates before stay in force");
+                    }
+                }
+            }
+        }
+        if Instant::now() >= self.rotate_at {
+            self.rotate_at = Instant::now() + ROTATION;
+            match self.tickets.rotated() {
+                Ok(tickets) => {
+                    self.tickets = tickets.clone();
+                    renewals.push(Renewal::Tickets(tickets));
+                }
+                Err(error) => tracing::error!(%error, "the keys of session tickets cannot be rotated"),
+            }
+        }
+        renewals
+    }
+
+    /// How often files were taken, and refused.
+    pub(super) fn figures(&self) -> [(&'static str, u64); 2] {
+        [("certificates_taken", self.taken), ("certificates_refused", self.refused)]
+    }
+}
+
+const ROTATION: Duration = Duration::from_secs(TICKET_SECONDS as u64);
