@@ -128,6 +128,11 @@ A route whose host and path match but whose other conditions do not is passed ov
 | `{header.NAME}` | the request's field `NAME` |
 | `{request.id}` | the request's id, as in `X-Request-Id` and the access log |
 | `{route}` | the route's name |
+| `{tls.version}`, `{tls.cipher}` | `TLSv1.2` or `TLSv1.3`, and the cipher suite |
+| `{tls.server_name}` | the name that the client asked for by SNI |
+| `{tls.client_subject}` | the subject of the client's certificate, which `tls.client_auth` asks for |
+| `{tls.client_names}` | the names and addresses that it is for, with commas between |
+| `{tls.client_fingerprint}` | its SHA-256, in hexadecimal digits |
 
 A brace that is not a variable's is written twice: `{{"ok": true}}` is the text `{"ok": true}`.
 

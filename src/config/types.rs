@@ -11,7 +11,7 @@ mod path;
 mod tls;
 
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
-pub use tls::{CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, ListenerTls, TlsVersion};
+pub use tls::{CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion};
 
 pub use super::values::Workers;
 use super::values::{ByteSize, OneOrMany, Span};
@@ -260,6 +260,9 @@ pub struct Listener {
     pub address: String,
     /// Speaks TLS on this address.
     pub tls: Option<ListenerTls>,
+    /// Answers every request with a redirect (308) to the same URL by HTTPS on this port, such as 443. Not with `tls`.
+    #[schemars(range(min = 1))]
+    pub https_redirect: Option<u16>,
     /// Connections the kernel holds before they are accepted, per core.
     #[serde(default = "defaults::backlog")]
     #[schemars(range(min = 1, max = 1_048_576))]

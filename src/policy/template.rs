@@ -56,6 +56,25 @@ pub enum Variable {
     Scheme,
     /// `{route}`: the route's name.
     Route,
+    /// `{tls.…}`: what the connection's handshake came to.
+    Tls(TlsVariable),
+}
+
+/// What `{tls.…}` stands for; nothing on connections without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVariable {
+    /// `{tls.version}`: `TLSv1.2` or `TLSv1.3`.
+    Version,
+    /// `{tls.cipher}`: the cipher suite's name.
+    Cipher,
+    /// `{tls.server_name}`: the name that the client asked for (SNI).
+    ServerName,
+    /// `{tls.client_subject}`: the subject of the client's certificate.
+    ClientSubject,
+    /// `{tls.client_names}`: the names and addresses that it is for, with commas between.
+    ClientNames,
+    /// `{tls.client_fingerprint}`: its SHA-256, in hexadecimal digits.
+    ClientFingerprint,
 }
 
 /// Where the values of variables come from: an exchange.

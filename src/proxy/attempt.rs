@@ -311,6 +311,10 @@ impl Responding<'_> {
         }
         let variables = self.facts.variables(self.route, self.captures);
         self.route.response_headers.append(&variables, self.lines).map_err(|_| too_large())?;
+        // What the upstream itself says stays (RFC 6797 §6.1: not more than one).
+        if !self.listener.hsts.is_empty() && response.fields.find_by_name(head, HSTS).is_none() {
+            self.lines.extend_from_slice(&self.listener.hsts);
+        }
         heads::response(
             out,
             &heads::ResponseParts {
@@ -388,6 +392,8 @@ impl Responding<'_> {
         })
     }
 }
+
+const HSTS: &[u8] = b"strict-transport-security";
 
 /// Whether a response makes the connection a tunnel (RFC 9110 §7.8, §9.3.6).
 fn is_tunnel(status: u16, method: Method) -> bool {

@@ -12,7 +12,8 @@ use std::{
 use super::{
     core::{Core, Scratch},
     error::Error,
-    exchange::{Next, exchange, refuse_head},
+    answer::refuse_head,
+    exchange::{Next, exchange},
     relay::{Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
     secure, slot,

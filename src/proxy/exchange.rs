@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    answer::{answer, answer_with_https, refuse},
     attempt::{Failure, attempt},
     connection::{Connection, Request},
     core::{Core, Scratch},
@@ -135,7 +136,7 @@ pub(super) async fn exchange(
     for timer in [Timer::Request, Timer::Response, Timer::Exchange] {
         connection.deadline.clear(timer);
     }
-    record.finish(&core, &generation.table, scratch, request.buf.filled(), connection.peer);
+    record.finish(&core, &generation.table, scratch, request.buf.filled(), connection);
     connection.keep_rest(request);
     next
 }
@@ -153,6 +154,7 @@ async fn serve_request(
     let session = x.connection.stream.session().cloned();
     let mut facts = Facts {
         is_secured: session.is_some(),
+        session: session.as_deref(),
         bytes,
         head,
         path: as_sent,
@@ -190,6 +192,9 @@ async fn serve_request(
         return Err(Error::Misdirected);
     }
 
+    if let Some(port) = x.listener.https_redirect {
+        return answer_with_https(x, &facts, &body, port, lines).await;
+    }
     let found = x.listener.router.find(&facts, captures).ok_or(Error::NoRoute)?;
     let route_id = x.listener.route_ids[found as usize] as usize;
     let route = &x.generation.table.routes[route_id];
@@ -544,133 +549,4 @@ impl Exchange<'_> {
             target.state.health.borrow_mut().on_success(target.at, self.core.clock.now_ms());
         }
     }
-}
-
-/// Answers from the configuration.
-async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Result<Next, Error> {
-    let Asked { facts, route, captures, body, text, lines, .. } = asked;
-    let variables = facts.variables(route, captures);
-    let (status, content_type) = match &route.action {
-        Action::Redirect { status, to } => {
-            lines.clear();
-            text.clear();
-            to.render(&variables, text).map_err(|_| Error::Rewrite)?;
-            if !route.response_headers.removes(b"location") {
-                lines.extend_from_slice(b"Location: ");
-                lines.extend_from_slice(text);
-                lines.extend_from_slice(b"\r\n");
-            }
-            text.clear();
-            (*status, None)
-        }
-        Action::Respond { status, body, content_type } => {
-            lines.clear();
-            text.clear();
-            body.render(&variables, text).map_err(|_| Error::Rewrite)?;
-            (*status, Some(content_type.as_bytes()))
-        }
-        Action::Cluster(_) | Action::Split(_) => return Err(Error::NoEndpoint),
-    };
-    route.response_headers.append(&variables, lines).map_err(|_| Error::Rewrite)?;
-    let keep_alive = x.keep_alive && body.is_done();
-    let mut out = heads::buffer_for(text.len() + lines.len())?;
-    let mut unsent = heads::own(
-        &mut out,
-        &heads::OwnParts {
-            status,
-            content_type,
-            edits: Some(&route.response_headers),
-            lines,
-            body: text,
-            is_head: facts.head.method == Method::Head,
-            keep_alive,
-            version: x.version,
-            date: x.core.clock.date(),
-        },
-    )?;
-    x.record.on_answer(status);
-    let Connection { stream, deadline, .. } = &mut *x.connection;
-    loop {
-        x.record.sent += out.len() as u64;
-        let stall_ms = x.listener.timeouts.write_stall_ms;
-        out =
-            sent(&mut stream.tx, out, deadline, Timer::Response, stall_ms).await.map_err(Error::of_client)?;
-        if unsent.is_empty() {
-            break;
-        }
-        out.reset(0, 0);
-        let (now, later) = unsent.split_at(unsent.len().min(out.spare_len()));
-        let fits = out.push(now);
-        debug_assert!(fits, "there is room for it");
-        unsent = later;
-    }
-    Ok(match (body.is_done(), keep_alive) {
-        (false, _) => Next::Linger,
-        (true, true) => Next::KeepAlive,
-        (true, false) => x.last(asked),
-    })
-}
-
-/// Tells the client what is wrong, if it can still be told.
-async fn refuse(
-    connection: &mut Connection,
-    generation: &Generation,
-    scratch: &mut Scratch,
-    record: &mut Record,
-    error: Error,
-    keep_alive: bool,
-) -> Next {
-    let core = Rc::clone(&connection.core);
-    let table = &generation.table;
-    // What is broken off in the midst of a response must not look complete; who has gone is told nothing.
-    if record.is_answered || matches!(error, Error::ClientGone | Error::WriteStall) {
-        if record.ends_with_close {
-            connection.stream.tx.abort();
-        }
-        return Next::Close;
-    }
-    let reply = reply::reply(error);
-    let head = &scratch.request;
-    let asker = reply::Asker {
-        id: record.id.as_bytes(),
-        name: &table.forwarding.via,
-        is_head: record.is_understood && head.method == Method::Head,
-        keep_alive,
-        version: if record.is_understood { head.version } else { Version::Http11 },
-        date: core.clock.date(),
-    };
-    let Some(mut out) = Buf::take_reserved() else { return Next::Close };
-    if reply::write(&mut out, reply, &asker, &mut scratch.lines, &mut scratch.text).is_err() {
-        return Next::Close;
-    }
-    record.on_answer(reply.status);
-    record.sent += out.len() as u64;
-    connection.deadline.clear(Timer::Exchange);
-    let stall_ms = table.listeners[connection.listener].timeouts.write_stall_ms;
-    match sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, stall_ms).await {
-        Ok(_) if keep_alive => Next::KeepAlive,
-        Ok(_) => Next::Linger,
-        Err(_) => Next::Close,
-    }
-}
-
-/// Answers what is not a request, and writes it down.
-pub(super) async fn refuse_head(
-    connection: &mut Connection,
-    scratch: &mut Scratch,
-    error: Error,
-    buf: Option<Buf>,
-    began_us: u64,
-) -> Next {
-    let core = Rc::clone(&connection.core);
-    let generation = core.generation();
-    let mut record = Record::begin(began_us, connection.peer);
-    record.id.make(core.clock.unix_us(began_us) / 1000, &mut core.rng.borrow_mut());
-    record.received = buf.as_ref().map_or(0, Buf::len) as u64;
-    record.on_error(error);
-    let next = refuse(connection, &generation, scratch, &mut record, error, false).await;
-    record.finish(&core, &generation.table, scratch, &[], connection.peer);
-    connection.deadline.clear(Timer::Request);
-    connection.deadline.clear(Timer::Response);
-    next
 }

@@ -10,11 +10,12 @@ use crate::{
     },
     policy::{
         cookie,
-        template::{Value, Variable, Variables},
+        template::{TlsVariable, Value, Variable, Variables},
     },
     route::{Captures, RequestView},
     table::{Cluster, HashOn, Route},
     telemetry::text::{append_decimal, append_ip},
+    tls::Session,
     upstream::balance::stable_hash,
 };
 
@@ -23,6 +24,8 @@ use crate::{
 pub(super) struct Facts<'f> {
     /// Whether it came by TLS.
     pub(super) is_secured: bool,
+    /// What the connection's handshake came to, if there was one.
+    pub(super) session: Option<&'f Session>,
     /// The bytes that the head's extents are about.
     pub(super) bytes: &'f [u8],
     pub(super) head: &'f RequestHead,
@@ -194,6 +197,25 @@ impl Variables for RouteFacts<'_> {
             Variable::Method => value.put(facts.method()),
             Variable::Scheme => value.put(facts.scheme().as_bytes()),
             Variable::Route => value.put(self.route.name.as_bytes()),
+            Variable::Tls(variable) => {
+                if let Some(session) = facts.session {
+                    write_tls(session, *variable, value);
+                }
+            }
+        }
+    }
+}
+
+fn write_tls(session: &Session, variable: TlsVariable, value: &mut Value<'_>) {
+    let peer = session.peer.as_ref();
+    match variable {
+        TlsVariable::Version => value.put(session.version.as_bytes()),
+        TlsVariable::Cipher => value.put(session.cipher.as_bytes()),
+        TlsVariable::ServerName => value.put(session.server_name.as_deref().unwrap_or_default().as_bytes()),
+        TlsVariable::ClientSubject => value.put(peer.map_or("", |peer| &peer.subject).as_bytes()),
+        TlsVariable::ClientNames => value.put(peer.map_or_else(String::new, |peer| peer.all_names()).as_bytes()),
+        TlsVariable::ClientFingerprint => {
+            value.put(peer.map_or_else(String::new, |peer| peer.fingerprint_hex()).as_bytes());
         }
     }
 }

@@ -182,7 +182,7 @@ impl Record {
         table: &Table,
         scratch: &Scratch,
         bytes: &[u8],
-        peer: SocketAddr,
+        connection: &Connection,
     ) {
         let now_us = core.clock.turn_us();
         self.count(core, now_us);
@@ -200,10 +200,13 @@ impl Record {
         };
         let endpoint =
             self.cluster.zip(self.endpoint).map(|(cluster, at)| &table.clusters[cluster].endpoints[at]);
+        let session = connection.stream.session();
+        let peer = session.and_then(|session| session.peer.as_ref());
+        let fingerprint = peer.map(|peer| peer.fingerprint_hex());
         let record = AccessRecord {
             time_us: core.clock.unix_us(self.began_us),
             client: self.client,
-            client_port: peer.port(),
+            client_port: connection.peer.port(),
             method: named(head.method_at),
             host: named(head.authority),
             path: if self.is_canonical { named(head.path) } else { &scratch.path },
@@ -221,6 +224,8 @@ impl Record {
             referer: field(FieldName::Referer),
             phases: self.phases(now_us),
             reused: self.was_idle,
+            tls: session.map(|session| session.version),
+            client_cert: fingerprint.as_deref(),
             end: self.end.map_or("ok", Reason::kind),
         };
         batcher.line(|line| match format {

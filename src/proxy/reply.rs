@@ -181,6 +181,8 @@ pub(super) struct Asker<'a> {
     pub(super) keep_alive: bool,
     pub(super) version: Version,
     pub(super) date: [u8; HTTP_DATE_BYTES],
+    /// The line `Strict-Transport-Security`, or nothing.
+    pub(super) hsts: &'a [u8],
 }
 
 /// Writes the answer to a failure. `lines` and `body` are scratch space.
@@ -204,6 +206,7 @@ pub(super) fn write(
         503 => lines.extend_from_slice(b"Retry-After: 1\r\n"),
         _ => {}
     }
+    lines.extend_from_slice(asker.hsts);
     problem(reply, asker.id, body);
     let unsent = heads::own(
         out,
@@ -252,7 +255,7 @@ pub(super) fn overloaded(core: &Core) -> Option<Buf> {
     let generation = core.generation();
     let (date, name) = (core.clock.date(), &generation.table.forwarding.via);
     let reply = Reply { status: 503, reason: Reason::Overloaded };
-    let asker = Asker { id: &[], name, is_head: false, keep_alive: false, version: Version::Http11, date };
+    let asker = Asker { id: &[], name, is_head: false, keep_alive: false, version: Version::Http11, date, hsts: b"" };
     write(&mut out, reply, &asker, &mut Vec::new(), &mut Vec::new()).ok()?;
     Some(out)
 }

@@ -401,6 +401,15 @@ fn forwarding(forwarding: &types::Forwarding) -> Forwarding {
     }
 }
 
+/// RFC 6797 §6.1.
+fn hsts(hsts: &types::Hsts) -> Box<[u8]> {
+    let mut line = format!("Strict-Transport-Security: max-age={}", hsts.max_age.as_millis() / 1000);
+    line.push_str(if hsts.include_subdomains { "; includeSubDomains" } else { "" });
+    line.push_str(if hsts.preload { "; preload" } else { "" });
+    line.push_str("\r\n");
+    line.into_bytes().into()
+}
+
 fn listener_rules(
     config: &Config,
     listener: &types::Listener,
@@ -412,6 +421,8 @@ fn listener_rules(
     Listener {
         name: listener.name.as_str().into(),
         tls: None,
+        https_redirect: listener.https_redirect,
+        hsts: listener.tls.as_ref().and_then(|tls| tls.hsts.as_ref()).map_or_else(Box::default, hsts),
         router,
         route_ids,
         head: HeadLimits {

@@ -65,6 +65,10 @@ pub struct Listener {
     pub name: Box<str>,
     /// What it serves TLS with, if it does. Each core makes its own configuration from it.
     pub tls: Option<Arc<ServerTls>>,
+    /// The port of HTTPS to which all requests are sent, if they are.
+    pub https_redirect: Option<u16>,
+    /// The line `Strict-Transport-Security` that goes with each response, or nothing.
+    pub hsts: Box<[u8]>,
     /// The routes on it.
     pub router: Arc<Router>,
     /// Which route of the table each of the router's routes is.

@@ -31,7 +31,7 @@ const _: () = assert!(
                 * (PATH_BYTES_MAX
                     + 2 * FIELD_BYTES_MAX
                     + HOST_BYTES_MAX
-                    + 6 * NAME_BYTES_MAX
+                    + 8 * NAME_BYTES_MAX
                     + METHOD_BYTES_MAX)
 );
 
@@ -93,6 +93,10 @@ pub struct AccessRecord<'a> {
     pub phases: Phases,
     /// Whether the connection to the endpoint had served a request before.
     pub reused: bool,
+    /// The version of TLS that the request came by.
+    pub tls: Option<&'static str>,
+    /// The SHA-256 of the client's certificate, in hexadecimal digits.
+    pub client_cert: Option<&'a str>,
     /// How the exchange ended: `complete`, `client-gone`, … A code of the gateway's own.
     pub end: &'static str,
 }
@@ -141,6 +145,12 @@ impl AccessRecord<'_> {
             out.text(b",\"reused\":true");
         } else {
             out.text(b",\"reused\":false");
+        }
+        if let Some(version) = self.tls {
+            string(&mut out, b",\"tls\":\"", version.as_bytes(), NAME_BYTES_MAX);
+        }
+        if let Some(fingerprint) = self.client_cert {
+            string(&mut out, b",\"client_cert\":\"", fingerprint.as_bytes(), NAME_BYTES_MAX);
         }
         string(&mut out, b",\"end\":\"", self.end.as_bytes(), NAME_BYTES_MAX);
         out.text(b"}");
@@ -226,6 +236,8 @@ mod tests {
             referer: None,
             phases: Phases { total: 1520, gateway: 3, connect: 0, first_byte: 1490, body: 27 },
             reused: true,
+            tls: None,
+            client_cert: None,
             end: "complete",
         }
     }

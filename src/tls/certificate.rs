@@ -56,6 +56,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The names and addresses that it is for, with commas between.
+    pub fn all_names(&self) -> String {
+        let names = self.names.iter().map(ToString::to_string);
+        names.chain(self.addresses.iter().map(ToString::to_string)).collect::<Vec<_>>().join(",")
+    }
+
     /// The fingerprint in hexadecimal digits.
     pub fn fingerprint_hex(&self) -> String {
         self.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -16,10 +16,11 @@ use rustls::{
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, UnbufferedStatus},
 };
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use thiserror::Error;
 
 use super::{
+    certificate::Facts,
     record::{RECORD_BYTES_MAX, record_len},
     select,
     stream::{Kernel, Stream},
@@ -73,8 +74,8 @@ pub struct Session {
     pub is_resumed: bool,
     /// The protocol agreed by ALPN.
     pub protocol: Option<Box<[u8]>>,
-    /// The peer's certificate, if it has shown one.
-    pub peer: Option<CertificateDer<'static>>,
+    /// What the peer's certificate says, if it has shown one.
+    pub peer: Option<Box<Facts>>,
 }
 
 /// One side of a handshake.
@@ -366,7 +367,10 @@ fn session<S: Side>(side: &S, server_name: Option<Box<str>>) -> Session {
         cipher: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
         is_resumed: common.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         protocol: common.alpn_protocol().map(Into::into),
-        peer: common.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned()),
+        peer: common
+            .peer_certificates()
+            .and_then(|chain| Facts::parse(chain.first()?).ok())
+            .map(Box::new),
     }
 }
 

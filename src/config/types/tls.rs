@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::values::Span;
+
 /// Speaks TLS on this address. Versions 1.2 and 1.3, sessions resumed by tickets, no 0-RTT.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,23 @@ pub struct ListenerTls {
     pub min_version: TlsVersion,
     /// Asks clients for certificates.
     pub client_auth: Option<ClientAuth>,
+    /// Tells browsers with each response to come by HTTPS only (`Strict-Transport-Security`, RFC 6797). An upstream's own
+    /// field stays.
+    pub hsts: Option<Hsts>,
+}
+
+/// Tells browsers to come by HTTPS only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hsts {
+    /// How long they shall remember it, such as `"365d"`. `"0s"` makes them forget.
+    pub max_age: Span,
+    /// Whether it goes for all names below the host's too.
+    #[serde(default)]
+    pub include_subdomains: bool,
+    /// Whether browsers may have it built in. The lists want a year, and subdomains included.
+    #[serde(default)]
+    pub preload: bool,
 }
 
 /// A certificate and its key.

@@ -10,7 +10,15 @@ use crate::config::{
 };
 
 pub(super) fn listener(index: usize, listener: &Listener, report: &mut Report) {
+    let redirect = key_path!["listener", index, "https_redirect"];
+    if listener.https_redirect == Some(0) {
+        report.push_at(&redirect, Diagnostic::error("there is no port 0; HTTPS is usually on 443"));
+    }
     let Some(tls) = &listener.tls else { return };
+    if listener.https_redirect.is_some() {
+        let error = Diagnostic::error("a listener with `tls` would redirect to where requests come from");
+        report.push_at(&redirect, error.hint("give it to the listener without `tls`"));
+    }
     let list = key_path!["listener", index, "tls", "certificates"];
     if tls.certificates.is_empty() {
         let error = Diagnostic::error("a listener with `tls` needs at least one certificate");

@@ -1,7 +1,7 @@
 //! From text to template: the notation, what a text may hold in its place, and errors that say what was meant.
 
 use super::{
-    Lead, Piece, Place, TEMPLATE_OUTPUT_MAX, Template, Variable,
+    Lead, Piece, Place, TEMPLATE_OUTPUT_MAX, Template, TlsVariable, Variable,
     escape::{Class, Escape, has_dot_segment, is_triplet},
 };
 use crate::policy::is_token;
@@ -29,7 +29,7 @@ impl TemplateError {
 }
 
 /// The variables without a name of their own.
-const VARIABLES: [(&str, Variable); 9] = [
+const VARIABLES: [(&str, Variable); 15] = [
     ("client.ip", Variable::ClientIp),
     ("client.port", Variable::ClientPort),
     ("host", Variable::Host),
@@ -39,6 +39,12 @@ const VARIABLES: [(&str, Variable); 9] = [
     ("method", Variable::Method),
     ("scheme", Variable::Scheme),
     ("route", Variable::Route),
+    ("tls.version", Variable::Tls(TlsVariable::Version)),
+    ("tls.cipher", Variable::Tls(TlsVariable::Cipher)),
+    ("tls.server_name", Variable::Tls(TlsVariable::ServerName)),
+    ("tls.client_subject", Variable::Tls(TlsVariable::ClientSubject)),
+    ("tls.client_names", Variable::Tls(TlsVariable::ClientNames)),
+    ("tls.client_fingerprint", Variable::Tls(TlsVariable::ClientFingerprint)),
 ];
 
 pub(super) fn compile(text: &str, captures: &[String], place: Place) -> Result<Template, TemplateError> {
@@ -251,7 +257,8 @@ impl<'t> Builder<'t> {
             Some(near) => error.hint(format!("did you mean `{{{near}}}`?")),
             None => error.hint(
                 "there are client.ip, client.port, header.NAME, host, method, path, path.NAME, query, query.NAME, \
-                 request.id, route and scheme",
+                 request.id, route, scheme, tls.version, tls.cipher, tls.server_name, tls.client_subject, \
+                 tls.client_names and tls.client_fingerprint",
             ),
         }
     }

@@ -29,6 +29,7 @@ impl Variables for Values<'_> {
             Variable::RequestId => value.put(b"0-1"),
             Variable::Method => value.put(b"GET"),
             Variable::Scheme => value.put(b"https"),
+            Variable::Tls(_) => value.put(b"a tls, value"),
             Variable::Route => value.put(b"a route"),
         }
     }
