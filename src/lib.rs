@@ -4,6 +4,7 @@ pub mod buf;
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod http2;
 pub mod net;
 pub mod policy;
 pub mod proxy;

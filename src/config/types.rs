@@ -11,7 +11,7 @@ mod path;
 mod tls;
 
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
-pub use tls::{CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion};
+pub use tls::{AlpnProtocol, CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion};
 
 pub use super::values::Workers;
 use super::values::{ByteSize, OneOrMany, Span};
@@ -144,8 +144,15 @@ pub struct Limits {
     pub target_bytes: ByteSize,
     /// A request body, as sent without transfer coding. Beyond it: 413.
     pub body_bytes: ByteSize,
-    /// Requests on one connection; the last one is answered with `Connection: close`. 0: no limit.
+    /// Requests on one connection; the last one is answered with `Connection: close`, or by HTTP/2 with GOAWAY. 0: no limit.
     pub requests_per_connection: u64,
+    /// Requests at once on one connection of HTTP/2. Further ones are refused, and may be sent again.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub http2_streams: u32,
+    /// Bytes of one request's body by HTTP/2 that a client may send before the gateway has passed them on.
+    pub http2_stream_window: ByteSize,
+    /// The same for all bodies on a connection together.
+    pub http2_connection_window: ByteSize,
 }
 
 impl Limits {
@@ -163,6 +170,9 @@ impl Default for Limits {
             target_bytes: ByteSize::kib(8),
             body_bytes: ByteSize::gib(16),
             requests_per_connection: 0,
+            http2_streams: 128,
+            http2_stream_window: ByteSize::kib(256),
+            http2_connection_window: ByteSize::kib(1024),
         }
     }
 }
@@ -260,6 +270,10 @@ pub struct Listener {
     pub address: String,
     /// Speaks TLS on this address.
     pub tls: Option<ListenerTls>,
+    /// Speaks HTTP/2 without TLS too, to clients that begin with it (prior knowledge, RFC 9113 §3.3). With `tls` it is agreed by
+    /// `tls.alpn`.
+    #[serde(default)]
+    pub h2c: bool,
     /// Answers every request with a redirect (308) to the same URL by HTTPS on this port, such as 443. Not with `tls`.
     #[schemars(range(min = 1))]
     pub https_redirect: Option<u16>,
@@ -290,6 +304,21 @@ pub struct Listener {
     /// Overrides of `[timeouts]` for this listener.
     #[serde(default)]
     pub timeouts: TimeoutsOverride,
+}
+
+/// The version of HTTP that is spoken to endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    #[serde(rename = "h1")]
+    Http1,
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    Http2,
+    /// What the endpoint chooses by ALPN.
+    #[serde(rename = "auto")]
+    Auto,
 }
 
 /// A method refused by default.
@@ -328,6 +357,13 @@ pub struct LimitsOverride {
     pub body_bytes: Option<ByteSize>,
     /// See `limits.requests_per_connection`.
     pub requests_per_connection: Option<u64>,
+    /// See `limits.http2_streams`.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub http2_streams: Option<u32>,
+    /// See `limits.http2_stream_window`.
+    pub http2_stream_window: Option<ByteSize>,
+    /// See `limits.http2_connection_window`.
+    pub http2_connection_window: Option<ByteSize>,
 }
 
 /// Overrides of `[timeouts]`; the same keys, each optional.
@@ -370,6 +406,10 @@ pub struct Cluster {
     pub host: String,
     /// Speaks TLS to the endpoints. `tls = {}` is enough.
     pub tls: Option<ClusterTls>,
+    /// The version of HTTP that is spoken to the endpoints: `"h1"`; `"h2"`, by prior knowledge where there is no `tls`; `"auto"`
+    /// lets each endpoint choose by ALPN, and needs `tls`.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
     /// How long an endpoint may take.
     #[serde(default)]
     pub timeouts: UpstreamTimeouts,

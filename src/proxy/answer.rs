@@ -18,8 +18,8 @@ use super::{
 use crate::{
     buf::{Buf, FRAMING_BYTES},
     clock::Timer,
-    http::{body::BodyReader, method::Method, version::Version},
-    policy::headers::HeaderEdits,
+    http::{body::BodyReader, field::FieldName, method::Method, version::Version},
+    policy::{grpc, headers::HeaderEdits},
     table::Action,
     telemetry::text::append_decimal,
 };
@@ -149,6 +149,7 @@ pub(super) async fn refuse(
     scratch: &mut Scratch,
     record: &mut Record,
     error: Error,
+    bytes: &[u8],
     keep_alive: bool,
 ) -> Next {
     let core = Rc::clone(&connection.core);
@@ -162,6 +163,8 @@ pub(super) async fn refuse(
     }
     let reply = reply::reply(error);
     let head = &scratch.request;
+    let content_type = head.fields.find(FieldName::ContentType).filter(|_| record.is_understood);
+    let is_grpc = content_type.is_some_and(|field| grpc::is_grpc(field.value_at.bytes(bytes)));
     let asker = reply::Asker {
         id: record.id.as_bytes(),
         name: &table.forwarding.via,
@@ -169,6 +172,7 @@ pub(super) async fn refuse(
         keep_alive,
         version: if record.is_understood { head.version } else { Version::Http11 },
         date: core.clock.date(),
+        is_grpc,
         hsts: &table.listeners[connection.listener].hsts,
     };
     let Some(mut out) = Buf::take_reserved() else { return Next::Close };
@@ -202,7 +206,7 @@ pub(super) async fn refuse_head(
     record.id.make(core.clock.unix_us(began_us) / 1000, &mut core.rng.borrow_mut());
     record.received = buf.as_ref().map_or(0, Buf::len) as u64;
     record.on_error(error);
-    let next = refuse(connection, &generation, scratch, &mut record, error, false).await;
+    let next = refuse(connection, &generation, scratch, &mut record, error, &[], false).await;
     record.finish(&core, &generation.table, scratch, &[], connection);
     connection.deadline.clear(Timer::Request);
     connection.deadline.clear(Timer::Response);

@@ -118,7 +118,10 @@ pub(super) async fn attempt(
                 x.on_endpoint_failure(target, false);
             }
             let is_unanswered = error == Error::UpstreamClosed && !began.get();
-            let is_repeatable = is_unanswered && body_was_whole && asked.facts.head.method.is_idempotent();
+            let is_harmless = is_unanswered && asked.facts.head.method.is_idempotent();
+            // What was not looked at may be sent again whatever it is (RFC 9113 §8.7).
+            let is_refused = error == Error::UpstreamRefused && !began.get();
+            let is_repeatable = (is_harmless || is_refused) && body_was_whole;
             return Err(Failure { error, is_repeatable });
         }
     };
@@ -385,7 +388,7 @@ impl Responding<'_> {
             Failed::Receive(Wait::ExchangeTimeout) | Failed::Send(Wait::ExchangeTimeout) => {
                 Error::ExchangeTimeout
             }
-            Failed::Receive(Wait::Broken) => Error::ResponseBody,
+            Failed::Receive(Wait::Broken | Wait::Refused) => Error::ResponseBody,
             Failed::Body(error) => Error::of_response_body(error),
             Failed::Send(wait) => Error::of_client(wait),
             Failed::NoBuffer | Failed::Receive(Wait::NoBuffer) => Error::NoBuffer,

@@ -16,7 +16,7 @@ use super::{
     exchange::{Next, exchange},
     relay::{Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
-    secure, slot,
+    multiplex, secure, slot,
 };
 use crate::{
     buf::{Buf, Size},
@@ -25,7 +25,7 @@ use crate::{
         head::Parsed,
         request::{RequestError, parse_request},
     },
-    net,
+    http2, net,
     tls::Stream,
     table::Listener,
     telemetry::figures::Timeout,
@@ -47,6 +47,8 @@ pub(super) struct Connection {
     pub(super) inbox: Option<Buf>,
     /// Why the next request is refused, whatever it is.
     refusal: Option<Error>,
+    /// Whether it is a stream of HTTP/2.
+    pub(super) is_stream: bool,
 }
 
 /// A request whose head is complete: the buffer begins with it.
@@ -107,12 +109,33 @@ async fn serve_all(beginning: Beginning<impl Future<Output = Option<Box<Connecti
             None => return,
         },
     };
+    let protocol = connection.stream.session().and_then(|session| session.protocol.as_deref());
+    if protocol == Some(b"h2") {
+        return multiplexed(*connection).await;
+    }
     let core = Rc::clone(&connection.core);
-    poll_fn(|cx| {
-        connection.deadline.wake_with(cx.waker());
-        Poll::Ready(())
-    })
-    .await;
+    if core.generation().table.listeners[connection.listener].http2.is_h2c {
+        // With prior knowledge (RFC 9113 §3.3): the first bytes tell.
+        connection.watch_deadline().await;
+        if !connection.is_to_go_on().await {
+            return;
+        }
+        if connection.inbox.as_ref().is_some_and(|inbox| http2::is_preface(inbox.filled())) {
+            return multiplexed(*connection).await;
+        }
+    }
+    serve_requests(connection).await;
+}
+
+/// On the heap, so that connections of HTTP/1 need no room for it.
+fn multiplexed(connection: Connection) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(multiplex::serve(connection))
+}
+
+/// Serves one request after the other.
+pub(super) async fn serve_requests(mut connection: Box<Connection>) {
+    let core = Rc::clone(&connection.core);
+    connection.watch_deadline().await;
     let mut next = Next::KeepAlive;
     while next == Next::KeepAlive && connection.is_to_go_on().await {
         (connection, next) = slot::serve(&core, connection).await;
@@ -140,7 +163,28 @@ impl Connection {
             born_ms,
             inbox: None,
             refusal: None,
+            is_stream: false,
         }
+    }
+
+    /// A connection that is a stream of HTTP/2, and so carries one request.
+    pub(super) fn of_stream(
+        core: Rc<Core>,
+        stream: Stream,
+        peer: SocketAddr,
+        listener: usize,
+        deadline: Deadline,
+    ) -> Self {
+        Self { is_stream: true, ..Self::new(core, stream, peer, listener, deadline) }
+    }
+
+    /// Has this task woken by its deadlines.
+    async fn watch_deadline(&self) {
+        poll_fn(|cx| {
+            self.deadline.wake_with(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Serves the request of which something has come.
@@ -309,7 +353,7 @@ impl Connection {
             Wait::ExchangeTimeout => refused(Error::Drained, None, began_us),
             Wait::Timeout => refused(Error::HeadTimeout, None, began_us),
             Wait::NoBuffer => refused(Error::NoBuffer, None, began_us),
-            Wait::Broken => NoRequest::Quiet,
+            Wait::Broken | Wait::Refused => NoRequest::Quiet,
         })
     }
 

@@ -60,6 +60,8 @@ pub enum Error {
     UpstreamTls,
     /// The endpoint's certificate is not believed.
     UpstreamCertificate,
+    /// The endpoint says that it has not looked at the request.
+    UpstreamRefused,
     /// The connection ended before a response.
     UpstreamClosed,
     /// The endpoint takes nothing of the request.
@@ -123,7 +125,7 @@ impl Error {
         match wait {
             Wait::Timeout => Self::WriteStall,
             Wait::ExchangeTimeout => Self::ExchangeTimeout,
-            Wait::Broken => Self::ClientGone,
+            Wait::Broken | Wait::Refused => Self::ClientGone,
             Wait::NoBuffer => Self::NoBuffer,
         }
     }
@@ -148,6 +150,9 @@ impl Error {
             self,
             Self::Connect
                 | Self::ConnectTimeout
+                | Self::UpstreamTls
+                | Self::UpstreamCertificate
+                | Self::UpstreamRefused
                 | Self::UpstreamClosed
                 | Self::UpstreamStall
                 | Self::FirstByteTimeout

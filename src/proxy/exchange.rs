@@ -18,15 +18,14 @@ use super::{
     error::Error,
     facts::Facts,
     generation::{ClusterState, EndpointState, Generation},
-    heads,
+    guard::guard,
     record::Record,
-    relay::{Wait, overdue, poll_received, sent, settled},
-    reply, secure,
+    relay::{Wait, overdue, poll_received, settled},
+    secure,
 };
 use crate::{
-    buf::Buf,
     clock::{Deadline, Timer},
-    config::types::HalfClose,
+    config::types::{HalfClose, UpstreamProtocol},
     http::{
         body::BodyReader,
         field::FieldName,
@@ -36,6 +35,7 @@ use crate::{
         response::ResponseHead,
         version::Version,
     },
+    http2::Upstream,
     net,
     tls::Stream,
     policy::{forwarded, request_id},
@@ -44,6 +44,7 @@ use crate::{
     upstream::{
         health::Mode,
         pool::{Acquired, Lease, Waiting},
+        shared::Found,
     },
 };
 
@@ -130,7 +131,10 @@ pub(super) async fn exchange(
             let keep_alive =
                 exchange.keep_alive && !core.is_draining() && request.is_complete && !error.ends_connection();
             record.on_error(error);
-            refuse(connection, &generation, scratch, &mut record, error, keep_alive).await
+            {
+                let bytes = request.buf.filled();
+                refuse(connection, &generation, scratch, &mut record, error, bytes, keep_alive).await
+            }
         }
     };
     for timer in [Timer::Request, Timer::Response, Timer::Exchange] {
@@ -199,7 +203,7 @@ async fn serve_request(
     let route_id = x.listener.route_ids[found as usize] as usize;
     let route = &x.generation.table.routes[route_id];
     x.record.route = Some(route_id);
-    x.connection.deadline.set(Timer::Exchange, route.timeout_ms);
+    x.connection.deadline.set(Timer::Exchange, facts.timeout_ms(route.timeout_ms));
     body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
 
     let payload = &tail[..taken.payload];
@@ -327,6 +331,14 @@ async fn acquire(
     let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
     let core = x.core;
     let now_ms = core.clock.now_ms();
+    let is_shared = match target.cluster.protocol {
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::Auto => !pool.shared.prefers_http1(),
+    };
+    if is_shared && let Some(acquired) = acquire_stream(x, target).await? {
+        return Ok(acquired);
+    }
     let acquired = poll_fn(|cx| {
         Poll::Ready(if fresh_only {
             pool.acquire_fresh(policy, cx)
@@ -367,6 +379,56 @@ async fn acquire(
     deadline.clear(Timer::Response);
     lease.connected(connected??, core.clock.now_ms());
     Ok((lease, false))
+}
+
+/// A stream of a connection to the endpoint that exchanges share; `None` when the endpoint turns out not to speak HTTP/2.
+async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Option<(Lease, bool)>, Error> {
+    let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
+    let (core, deadline) = (x.core, &x.connection.deadline);
+    deadline.set(Timer::Response, target.cluster.connect_ms);
+    let found = in_time(deadline, Error::ConnectTimeout, |cx| {
+        pool.shared.poll_stream(policy, core.clock.now_ms(), cx)
+    })
+    .await?;
+    let opening = match found {
+        Found::Stream(stream) => {
+            deadline.clear(Timer::Response);
+            core.figures.borrow_mut().counters.pool_hits += 1;
+            return Ok(Some((Lease::of_stream(pool, stream, policy), true)));
+        }
+        Found::QueueFull => return Err(Error::QueueFull),
+        Found::Open(opening) => opening,
+    };
+    x.record.on_wait(core);
+    core.figures.borrow_mut().counters.pool_misses += 1;
+    let is_asked = target.cluster.protocol == UpstreamProtocol::Auto;
+    let mut connecting = pin!(async {
+        let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
+        let stream = secure::connect(socket, &x.generation.secrets, target).await?;
+        let chosen = stream.session().and_then(|session| session.protocol.as_deref());
+        if is_asked && chosen != Some(b"h2") {
+            return Ok(None);
+        }
+        let head_bytes = x.listener.head.head_bytes as u32;
+        let deadline = core.deadlines.register();
+        Upstream::connect(stream, head_bytes, deadline).await.map(Some).map_err(|_| Error::UpstreamClosed)
+    });
+    let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await;
+    deadline.clear(Timer::Response);
+    match connected?? {
+        Some((upstream, driver)) => {
+            net::spawn(async move {
+                // A panic in it is its streams' end.
+                let _ = guard(driver).await;
+            });
+            let stream = opening.opened(upstream, core.clock.now_ms());
+            Ok(Some((Lease::of_stream(pool, stream, policy), false)))
+        }
+        None => {
+            opening.is_http1();
+            Ok(None)
+        }
+    }
 }
 
 /// Waits in a pool's queue. A client that leaves meanwhile gives its place up; what else it sends is kept.

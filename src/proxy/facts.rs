@@ -9,7 +9,7 @@ use crate::{
         request::{RequestHead, TargetForm},
     },
     policy::{
-        cookie,
+        cookie, grpc,
         template::{TlsVariable, Value, Variable, Variables},
     },
     route::{Captures, RequestView},
@@ -105,6 +105,24 @@ impl<'f> Facts<'f> {
             && self.bytes[..self.head.authority.start as usize]
                 .last_chunk::<8>()
                 .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://") != self.is_secured)
+    }
+
+    /// Whether it is a call of gRPC.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.values(FieldName::ContentType).next().is_some_and(grpc::is_grpc)
+    }
+
+    /// How long the caller of gRPC waits, in ms; the route's limit if that is less. 0: no limit.
+    pub(super) fn timeout_ms(&self, route_ms: u64) -> u64 {
+        if !self.is_grpc() {
+            return route_ms;
+        }
+        match self.value_of(b"grpc-timeout").and_then(grpc::timeout_ms) {
+            // At once would be never: 0 is no limit.
+            Some(asked_ms) if route_ms == 0 => asked_ms.max(1),
+            Some(asked_ms) => asked_ms.clamp(1, route_ms),
+            None => route_ms,
+        }
     }
 
     /// `https` over TLS, else `http`.

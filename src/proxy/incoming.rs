@@ -86,6 +86,7 @@ impl<'a> Incoming<'a> {
                 Err(Wait::Timeout) => return Err(Error::FirstByteTimeout),
                 Err(Wait::ExchangeTimeout) => return Err(Error::ExchangeTimeout),
                 Err(Wait::NoBuffer) => return Err(Error::NoBuffer),
+                Err(Wait::Refused) => return Err(Error::UpstreamRefused),
                 Err(Wait::Broken) if had == 0 => return Err(Error::UpstreamClosed),
                 Err(Wait::Broken) => return Err(Error::ResponseTruncated),
             }

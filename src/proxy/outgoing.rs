@@ -73,9 +73,9 @@ impl Outgoing<'_> {
                 return Error::ExchangeTimeout;
             }
             Err(Failed::Send(Wait::Timeout)) => return Error::UpstreamStall,
-            Err(Failed::Send(Wait::Broken)) => self.progress.send_failed.set(true),
+            Err(Failed::Send(Wait::Broken | Wait::Refused)) => self.progress.send_failed.set(true),
             Err(Failed::Receive(Wait::Timeout)) => return Error::BodyTimeout,
-            Err(Failed::Receive(Wait::Broken)) => return Error::ClientGone,
+            Err(Failed::Receive(Wait::Broken | Wait::Refused)) => return Error::ClientGone,
             Err(Failed::Body(error)) => return Error::of_request_body(error),
             Err(Failed::NoBuffer | Failed::Receive(Wait::NoBuffer) | Failed::Send(Wait::NoBuffer)) => {
                 return Error::NoBuffer;

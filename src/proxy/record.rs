@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
+    connection::Connection,
     core::{Core, Log, Scratch},
     error::Error,
     outgoing::Progress,
@@ -210,7 +211,11 @@ impl Record {
             method: named(head.method_at),
             host: named(head.authority),
             path: if self.is_canonical { named(head.path) } else { &scratch.path },
-            version: if self.is_understood && head.version == Version::Http10 { "1.0" } else { "1.1" },
+            version: match head.version {
+                _ if connection.is_stream => "2",
+                Version::Http10 if self.is_understood => "1.0",
+                Version::Http10 | Version::Http11 => "1.1",
+            },
             status: self.status,
             received_bytes: self.received,
             sent_bytes: self.sent,

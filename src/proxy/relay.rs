@@ -35,12 +35,18 @@ pub(super) enum Wait {
     Broken,
     /// Something came, and the core has no buffer left for it.
     NoBuffer,
+    /// The peer says that it has not looked at the request, which may be sent again.
+    Refused,
 }
 
 impl Wait {
     /// What a failed receive means.
     pub(super) fn of(error: &io::Error) -> Self {
-        if error.kind() == io::ErrorKind::OutOfMemory { Self::NoBuffer } else { Self::Broken }
+        match error.kind() {
+            io::ErrorKind::OutOfMemory => Self::NoBuffer,
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            _ => Self::Broken,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     buf::Buf,
     clock::HTTP_DATE_BYTES,
     http::{request::RequestError, response::ResponseError, status, version::Version},
+    policy::grpc,
     telemetry::figures::REFUSALS_MAX,
 };
 
@@ -81,6 +82,7 @@ reasons! {
     ConnectTimeout = "connect-timeout", Some("connection_timeout"), "The upstream did not accept a connection in time.";
     UpstreamTlsFailed = "upstream-tls-failed", Some("tls_protocol_error"), "The upstream and the gateway do not agree on TLS.";
     UpstreamCertificate = "upstream-certificate", Some("tls_certificate_error"), "The upstream's certificate is not believed.";
+    UpstreamRefused = "upstream-refused", Some("destination_unavailable"), "The upstream did not take the request; try again later.";
     UpstreamClosed = "upstream-closed", Some("connection_terminated"), "The upstream closed the connection without a response.";
     UpstreamStall = "upstream-stall", Some("connection_write_timeout"), "The upstream took nothing of the request for too long.";
     FirstByteTimeout = "first-byte-timeout", Some("http_response_timeout"), "The upstream did not begin to respond in time.";
@@ -121,6 +123,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::ConnectTimeout => (504, Reason::ConnectTimeout),
         Error::UpstreamTls => (502, Reason::UpstreamTlsFailed),
         Error::UpstreamCertificate => (502, Reason::UpstreamCertificate),
+        Error::UpstreamRefused => (503, Reason::UpstreamRefused),
         Error::UpstreamClosed => (502, Reason::UpstreamClosed),
         Error::UpstreamStall => (504, Reason::UpstreamStall),
         Error::FirstByteTimeout => (504, Reason::FirstByteTimeout),
@@ -181,6 +184,8 @@ pub(super) struct Asker<'a> {
     pub(super) keep_alive: bool,
     pub(super) version: Version,
     pub(super) date: [u8; HTTP_DATE_BYTES],
+    /// Whether it is a caller of gRPC, who looks for a failure in other places.
+    pub(super) is_grpc: bool,
     /// The line `Strict-Transport-Security`, or nothing.
     pub(super) hsts: &'a [u8],
 }
@@ -207,12 +212,19 @@ pub(super) fn write(
         _ => {}
     }
     lines.extend_from_slice(asker.hsts);
-    problem(reply, asker.id, body);
+    let (status, content_type) = if asker.is_grpc {
+        body.clear();
+        grpc::append_status(grpc::Status::of_http(reply.status), reply.reason.detail(), lines);
+        (200, "application/grpc")
+    } else {
+        problem(reply, asker.id, body);
+        (reply.status, "application/problem+json")
+    };
     let unsent = heads::own(
         out,
         &heads::OwnParts {
-            status: reply.status,
-            content_type: Some(b"application/problem+json"),
+            status,
+            content_type: Some(content_type.as_bytes()),
             edits: None,
             lines,
             body,
@@ -255,7 +267,7 @@ pub(super) fn overloaded(core: &Core) -> Option<Buf> {
     let generation = core.generation();
     let (date, name) = (core.clock.date(), &generation.table.forwarding.via);
     let reply = Reply { status: 503, reason: Reason::Overloaded };
-    let asker = Asker { id: &[], name, is_head: false, keep_alive: false, version: Version::Http11, date, hsts: b"" };
+    let asker = Asker { id: &[], name, is_head: false, keep_alive: false, version: Version::Http11, date, hsts: b"", is_grpc: false };
     write(&mut out, reply, &asker, &mut Vec::new(), &mut Vec::new()).ok()?;
     Some(out)
 }

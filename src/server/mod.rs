@@ -4,7 +4,6 @@
 pub mod control;
 pub mod demo;
 mod explain;
-mod guard;
 mod plan;
 mod spread;
 mod worker;

@@ -16,7 +16,6 @@ use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 
 use super::{
-    guard::{Guard, guard},
     plan::WorkerPlan,
     spread::{Candidate, PROMISED_MAX, Spread},
 };
@@ -27,7 +26,7 @@ use crate::{
     net::{
         self, Accepted, BoundListener, Driver, Listener, Mailbox, MailboxSender, OpenMailbox, Stream, Ticker,
     },
-    proxy::{self, Core, CoreOptions, Renewal},
+    proxy::{self, Core, CoreOptions, Guard, Renewal, guard},
     telemetry::figures::Figures,
 };
 

@@ -9,12 +9,13 @@ use std::{
 use rustls_pki_types::UnixTime;
 
 use super::{
-    Action, Cluster, Endpoint, Forwarding, HashOn, HostRule, Listener, Route, Split, Table, Timeouts,
+    Action, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Route, Split, Table, Timeouts,
 };
 use crate::{
     config::{
         Diagnostic, Key, Severity,
         types::{self, Balance, Config, RiskyMethod},
+        values::ByteSize,
     },
     http::request::HeadLimits,
     policy::{
@@ -130,6 +131,7 @@ impl Compiler<'_, '_> {
                     literal => HostRule::Literal(literal.into()),
                 },
                 tls,
+                protocol: cluster.protocol,
                 connect_ms: cluster.timeouts.connect.as_millis(),
                 first_byte_ms: cluster.timeouts.first_byte.as_millis(),
                 idle_ms: cluster.timeouts.idle.as_millis(),
@@ -181,7 +183,7 @@ impl Compiler<'_, '_> {
         let addresses: Vec<SocketAddr> = endpoints.iter().map(|endpoint| endpoint.address).collect();
         let Self { report, failed, tls: loader, .. } = self;
         let mut below = below(["cluster".into(), at.into(), "tls".into()], report, failed);
-        loader.client(tls, &addresses, &mut below).map(Arc::new)
+        loader.client(tls, cluster.protocol, &addresses, &mut below).map(Arc::new)
     }
 
     fn server_tls(&mut self, at: usize, listener: &types::Listener) -> Option<Arc<ServerTls>> {
@@ -410,6 +412,11 @@ fn hsts(hsts: &types::Hsts) -> Box<[u8]> {
     line.into_bytes().into()
 }
 
+/// A window of flow control: at least one frame's worth, at most what RFC 9113 §6.9.1 allows.
+fn window(bytes: ByteSize) -> u32 {
+    bytes.0.clamp(16 * 1024, (1 << 31) - 1) as u32
+}
+
 fn listener_rules(
     config: &Config,
     listener: &types::Listener,
@@ -421,6 +428,12 @@ fn listener_rules(
     Listener {
         name: listener.name.as_str().into(),
         tls: None,
+        http2: Http2 {
+            is_h2c: listener.h2c,
+            streams: own.http2_streams.unwrap_or(limits.http2_streams),
+            stream_window: window(own.http2_stream_window.unwrap_or(limits.http2_stream_window)),
+            connection_window: window(own.http2_connection_window.unwrap_or(limits.http2_connection_window)),
+        },
         https_redirect: listener.https_redirect,
         hsts: listener.tls.as_ref().and_then(|tls| tls.hsts.as_ref()).map_or_else(Box::default, hsts),
         router,

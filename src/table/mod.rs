@@ -11,6 +11,7 @@ use ipnet::IpNet;
 pub use compile::{Report, compile};
 
 use crate::{
+    config::types::UpstreamProtocol,
     config::types::{HalfClose, PathRules},
     http::request::HeadLimits,
     policy::{cookie::StickyCookie, headers::HeaderEdits, template::Template},
@@ -65,6 +66,8 @@ pub struct Listener {
     pub name: Box<str>,
     /// What it serves TLS with, if it does. Each core makes its own configuration from it.
     pub tls: Option<Arc<ServerTls>>,
+    /// HTTP/2.
+    pub http2: Http2,
     /// The port of HTTPS to which all requests are sent, if they are.
     pub https_redirect: Option<u16>,
     /// The line `Strict-Transport-Security` that goes with each response, or nothing.
@@ -91,6 +94,19 @@ pub struct Listener {
     pub allow_connect: bool,
     /// What a client's half-close means.
     pub half_close: HalfClose,
+}
+
+/// HTTP/2 on a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Http2 {
+    /// Whether it is spoken without TLS.
+    pub is_h2c: bool,
+    /// Streams at once on one connection.
+    pub streams: u32,
+    /// Bytes of one request's body that may come before more of it is wanted.
+    pub stream_window: u32,
+    /// The same for all of a connection.
+    pub connection_window: u32,
 }
 
 /// How long a client may take, in ms; 0: no limit.
@@ -197,6 +213,8 @@ pub struct Cluster {
     pub host: HostRule,
     /// What TLS to its endpoints is made with, if it is. Each core makes its own configuration from it.
     pub tls: Option<Arc<ClientTls>>,
+    /// The version of HTTP that is spoken.
+    pub protocol: UpstreamProtocol,
     /// Until an endpoint accepts, in ms.
     pub connect_ms: u64,
     /// Until a response begins, in ms.

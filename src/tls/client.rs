@@ -15,7 +15,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{ALPN, certificate::Certificate, provider};
+use super::{certificate::Certificate, provider};
+use crate::config::types::{AlpnProtocol, UpstreamProtocol};
 
 /// Names whose sessions a core remembers, for each cluster.
 const SESSION_NAMES_MAX: usize = 256;
@@ -43,6 +44,7 @@ pub struct ClientTls {
     certificate: Option<Certificate>,
     /// The name of each endpoint.
     names: Vec<ServerName<'static>>,
+    protocol: UpstreamProtocol,
 }
 
 impl ClientTls {
@@ -57,10 +59,23 @@ impl ClientTls {
         endpoints: &[SocketAddr],
     ) -> Result<Self, rustls::Error> {
         let name = |endpoint: &SocketAddr| server_name.clone().unwrap_or_else(|| endpoint.ip().into());
-        let client = Self { trust, certificate, names: endpoints.iter().map(name).collect() };
+        let client = Self { trust, certificate, names: endpoints.iter().map(name).collect(), protocol: UpstreamProtocol::Http1 };
         // Whatever rustls refuses it refuses now, not on a core.
         client.config()?;
         Ok(client)
+    }
+
+    /// The same, with another version of HTTP to be agreed on by ALPN.
+    pub fn offering(self, protocol: UpstreamProtocol) -> Self {
+        Self { protocol, ..self }
+    }
+
+    fn alpn(&self) -> &'static [AlpnProtocol] {
+        match self.protocol {
+            UpstreamProtocol::Http1 => &[AlpnProtocol::Http11],
+            UpstreamProtocol::Http2 => &[AlpnProtocol::Http2],
+            UpstreamProtocol::Auto => &[AlpnProtocol::Http2, AlpnProtocol::Http11],
+        }
     }
 
     /// A configuration for one core. Its memory of sessions is behind a lock, so no two cores may have the same one.
@@ -87,7 +102,7 @@ impl ClientTls {
             }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = ALPN.map(Vec::from).into();
+        config.alpn_protocols = self.alpn().iter().map(|protocol| protocol.name().into()).collect();
         // The record layer is our own, over the core's buffers.
         config.enable_secret_extraction = true;
         let names: HashSet<&ServerName<'_>> = self.names.iter().take(SESSION_NAMES_MAX).collect();
@@ -113,6 +128,7 @@ impl ClientTls {
                 }
             }
         }
+        self.alpn().iter().for_each(|protocol| add(protocol.name().as_bytes()));
         add(self.certificate.as_ref().map_or(b"", |own| &own.facts().fingerprint[..]));
         add(self.server_name(endpoint).map_or(String::new(), |name| name.to_str().into_owned()).as_bytes());
         Identity(digest.finish().as_ref().try_into().unwrap_or([0; 32]))

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::config::{
     Diagnostic, Key,
-    types::{CertificateFiles, ClusterTls, ListenerTls},
+    types::{CertificateFiles, ClusterTls, ListenerTls, UpstreamProtocol},
 };
 
 /// Where faults go: each with the keys it is about.
@@ -52,7 +52,7 @@ impl Loader {
         match ServerTls::new(certificates, tls.min_version, client_auth) {
             Ok(server) => {
                 shadowed(&server, report);
-                Some(server)
+                Some(server.offering(&tls.alpn))
             }
             Err(error) => {
                 report(&[], Diagnostic::error(format!("TLS cannot be set up: {error}")));
@@ -65,6 +65,7 @@ impl Loader {
     pub fn client(
         &mut self,
         tls: &ClusterTls,
+        protocol: UpstreamProtocol,
         endpoints: &[SocketAddr],
         report: &mut Report<'_>,
     ) -> Option<ClientTls> {
@@ -78,7 +79,7 @@ impl Loader {
             None => Some(None),
         };
         match ClientTls::new(trust?, certificate?, name?, endpoints) {
-            Ok(client) => Some(client),
+            Ok(client) => Some(client.offering(protocol)),
             Err(error) => {
                 report(&[], Diagnostic::error(format!("TLS cannot be set up: {error}")));
                 None

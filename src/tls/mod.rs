@@ -30,11 +30,8 @@ pub use load::{Loader, Report};
 pub use pem::{FILE_BYTES_MAX, Fault, FileError, Part};
 pub use select::{Selection, Shadowed};
 pub use server::{ClientAuthority, ServerTls};
-pub use stream::{Rx, Stream, Tx};
+pub use stream::{OtherRx, OtherTx, Rx, Stream, Tx};
 pub use tickets::{TICKET_BYTES_MAX, TICKET_SECONDS, TicketKeys, Ticketer};
-
-/// The application protocols offered by ALPN (RFC 7301), both ways.
-const ALPN: [&[u8]; 1] = [b"http/1.1"];
 
 /// What is encrypted and agreed with: Mozilla's "intermediate" list, which is all of rustls' suites, and the groups with the
 /// one that quantum computers do not break first. A fresh one each time, so that cores share no counter.

@@ -11,14 +11,13 @@ use rustls::{
 };
 
 use super::{
-    ALPN,
     authority::Authorities,
     certificate::Certificate,
     provider,
     select::{Resolver, Selection, Shadowed},
     tickets::{TicketKeys, Ticketer},
 };
-use crate::config::types::{ClientAuthMode, TlsVersion};
+use crate::config::types::{AlpnProtocol, ClientAuthMode, TlsVersion};
 
 /// Tickets for a client of TLS 1.3, each of which it uses once (RFC 8446 §C.4): it may come back with two connections.
 const TICKETS_PER_HANDSHAKE: usize = 2;
@@ -30,6 +29,7 @@ pub struct ServerTls {
     selection: Selection,
     shadowed: Vec<Shadowed>,
     min_version: TlsVersion,
+    alpn: Vec<AlpnProtocol>,
     client_auth: Option<ClientAuthority>,
 }
 
@@ -56,10 +56,15 @@ impl ServerTls {
             return Err(rustls::Error::General("there is no certificate".into()));
         }
         let (selection, shadowed) = Selection::new(certificates.iter().map(Certificate::facts));
-        let server = Self { certificates, selection, shadowed, min_version, client_auth };
+        let server = Self { certificates, selection, shadowed, min_version, alpn: vec![AlpnProtocol::Http11], client_auth };
         // Whatever rustls refuses it refuses now, not on a core.
         server.config(&TicketKeys::generate()?)?;
         Ok(server)
+    }
+
+    /// The same, with these protocols to be agreed on by ALPN, the preferred one first.
+    pub fn offering(self, alpn: &[AlpnProtocol]) -> Self {
+        Self { alpn: alpn.into(), ..self }
     }
 
     /// A configuration for one core, which shares nothing with another's that is written to: each has its own keys, since
@@ -80,7 +85,7 @@ impl ServerTls {
             .with_protocol_versions(versions)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = ALPN.map(Vec::from).into();
+        config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.name().into()).collect();
         // The record layer is our own, over the core's buffers.
         config.enable_secret_extraction = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});

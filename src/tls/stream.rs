@@ -39,9 +39,9 @@ pub struct Stream {
     pub rx: Rx,
     /// The sending half.
     pub tx: Tx,
-    secured: Option<Rc<Shared>>,
-    /// Goes last: it closes the socket.
-    _socket: net::Socket,
+    session: Option<Rc<Session>>,
+    /// Goes last: it closes the socket, if there is one of its own.
+    _socket: Option<net::Socket>,
 }
 
 /// The receiving half of a [`Stream`].
@@ -51,6 +51,8 @@ pub enum Rx {
     Plain(net::Rx),
     /// Bytes come in records.
     Secured(Box<SecuredRx>),
+    /// Bytes are made of something else.
+    Other(Box<dyn OtherRx>),
 }
 
 /// The sending half of a [`Stream`].
@@ -60,6 +62,48 @@ pub enum Tx {
     Plain(net::Tx),
     /// Bytes go in records.
     Secured(Box<SecuredTx>),
+    /// Bytes are made into something else.
+    Other(Box<dyn OtherTx>),
+}
+
+/// A receiving half that is no socket's, such as that of a stream of HTTP/2. Its methods are those of [`Rx`].
+pub trait OtherRx {
+    /// See [`Rx::arm`].
+    fn arm(&mut self, buf: Buf);
+    /// See [`Rx::arm_lazily`].
+    fn arm_lazily(&mut self) -> bool;
+    /// See [`Rx::is_armed`].
+    fn is_armed(&self) -> bool;
+    /// See [`Rx::poll_recv`].
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<usize>>;
+}
+
+/// A sending half that is no socket's. Its methods are those of [`Tx`]; no send of it goes on without being polled.
+pub trait OtherTx {
+    /// See [`Tx::arm`].
+    fn arm(&mut self, buf: Buf);
+    /// See [`Tx::is_sending`].
+    fn is_sending(&self) -> bool;
+    /// See [`Tx::poll_sent`].
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<()>>;
+    /// See [`Tx::taken`].
+    fn taken(&self) -> u64;
+    /// See [`Tx::abort`].
+    fn abort(&mut self);
+    /// See [`Tx::finish`].
+    fn finish(&mut self);
+}
+
+impl std::fmt::Debug for dyn OtherRx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OtherRx")
+    }
+}
+
+impl std::fmt::Debug for dyn OtherTx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OtherTx")
+    }
 }
 
 /// What rustls keeps of a connection: what renews its keys.
@@ -93,7 +137,12 @@ impl Stream {
     /// A connection without TLS.
     pub fn plain(socket: net::Stream) -> Self {
         let net::Stream { rx, tx, socket } = socket;
-        Self { rx: Rx::Plain(rx), tx: Tx::Plain(tx), secured: None, _socket: socket }
+        Self { rx: Rx::Plain(rx), tx: Tx::Plain(tx), session: None, _socket: Some(socket) }
+    }
+
+    /// A connection that is made of another one's streams; `session` is that one's.
+    pub fn other(rx: Box<dyn OtherRx>, tx: Box<dyn OtherTx>, session: Option<Rc<Session>>) -> Self {
+        Self { rx: Rx::Other(rx), tx: Tx::Other(tx), session, _socket: None }
     }
 
     /// A connection whose handshake is over; `rest` is what came behind it.
@@ -106,12 +155,13 @@ impl Stream {
         rest: Option<Buf>,
     ) -> Result<Self, rustls::Error> {
         let version = kernel.version();
+        let session = Rc::new(session);
         let shared = Rc::new(Shared {
             seal: RefCell::new(Protection::new(version, secrets.tx, sequence_max)?),
             kernel: RefCell::new(kernel),
             version,
             sequence_max,
-            session: Rc::new(session),
+            session: Rc::clone(&session),
             owes_update: Cell::new(false),
             is_sending: Cell::new(false),
             is_over: Cell::new(false),
@@ -132,14 +182,14 @@ impl Stream {
         Ok(Self {
             rx: Rx::Secured(Box::new(rx)),
             tx: Tx::Secured(Box::new(tx)),
-            secured: Some(shared),
-            _socket: socket,
+            session: Some(session),
+            _socket: Some(socket),
         })
     }
 
     /// What its handshake came to, if it is secured.
     pub fn session(&self) -> Option<&Rc<Session>> {
-        self.secured.as_ref().map(|shared| &shared.session)
+        self.session.as_ref()
     }
 }
 
@@ -157,6 +207,7 @@ macro_rules! either {
         match $half {
             Self::Plain($this) => $call,
             Self::Secured($this) => $call,
+            Self::Other($this) => $call,
         }
     };
 }
@@ -190,7 +241,11 @@ impl Rx {
 
     /// Whether something waits to be received, the peer's end included. A system call.
     pub fn has_waiting(&self) -> bool {
-        either!(self, rx => rx.has_waiting())
+        match self {
+            Self::Plain(rx) => rx.has_waiting(),
+            Self::Secured(rx) => rx.has_waiting(),
+            Self::Other(_) => false,
+        }
     }
 
     /// Whether its bytes can go through a [`net::Pipe`].
@@ -202,7 +257,7 @@ impl Rx {
     pub fn as_plain(&mut self) -> Option<&mut net::Rx> {
         match self {
             Self::Plain(rx) => Some(rx),
-            Self::Secured(_) => None,
+            Self::Secured(_) | Self::Other(_) => None,
         }
     }
 }
@@ -223,7 +278,11 @@ impl Tx {
     /// Whether a send that was started goes on without being polled.
     #[inline]
     pub fn goes_on_alone(&self) -> bool {
-        either!(self, tx => tx.goes_on_alone())
+        match self {
+            Self::Plain(tx) => tx.goes_on_alone(),
+            Self::Secured(tx) => tx.goes_on_alone(),
+            Self::Other(_) => false,
+        }
     }
 
     /// Finishes what [`Tx::arm`] started: sends on until all bytes are out, and gives an emptied buffer back.
@@ -235,7 +294,11 @@ impl Tx {
     /// Whether what [`Tx::arm`] started has ended, without asking to be woken where it goes on alone.
     #[inline]
     pub fn look(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, tx => tx.look(cx))
+        match self {
+            Self::Plain(tx) => tx.look(cx),
+            Self::Secured(tx) => tx.look(cx),
+            Self::Other(tx) => tx.poll_sent(cx).map(|(result, _)| result),
+        }
     }
 
     /// Bytes that the peer has taken so far, as far as it has said so; records count whole.
@@ -243,6 +306,7 @@ impl Tx {
         match self {
             Self::Plain(tx) => tx.taken(),
             Self::Secured(tx) => tx.inner.taken(),
+            Self::Other(tx) => tx.taken(),
         }
     }
 
@@ -254,6 +318,7 @@ impl Tx {
                 tx.shared.is_over.set(true);
                 tx.inner.abort();
             }
+            Self::Other(tx) => tx.abort(),
         }
     }
 
@@ -265,6 +330,7 @@ impl Tx {
                 tx.say_close();
                 tx.inner.finish();
             }
+            Self::Other(tx) => tx.finish(),
         }
     }
 
@@ -277,7 +343,7 @@ impl Tx {
     pub fn as_plain(&mut self) -> Option<&mut net::Tx> {
         match self {
             Self::Plain(tx) => Some(tx),
-            Self::Secured(_) => None,
+            Self::Secured(_) | Self::Other(_) => None,
         }
     }
 }

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use super::shared::Shared;
 use crate::tls::{Identity, Stream};
 
 /// Limits of one endpoint's connections on one core. Times in ms; 0 means no limit, but for `max_idle`.
@@ -62,7 +63,7 @@ impl Pools {
     pub fn sweep(&self, now_ms: u64) {
         self.by_address.borrow_mut().retain(|_, pool| {
             pool.sweep(now_ms);
-            Rc::strong_count(pool) > 1 || pool.open.get() > 0
+            Rc::strong_count(pool) > 1 || pool.open.get() > 0 || pool.shared.open() > 0
         });
     }
 
@@ -71,7 +72,9 @@ impl Pools {
         self.by_address
             .borrow()
             .values()
-            .fold((0, 0), |(open, idle), pool| (open + pool.open.get(), idle + pool.idle.borrow().len()))
+            .fold((0, 0), |(open, idle), pool| {
+                (open + pool.open.get() + pool.shared.open(), idle + pool.idle.borrow().len())
+            })
     }
 
     /// Idle connections that the endpoint ended, since the start.
@@ -84,6 +87,7 @@ impl Pools {
         for pool in self.by_address.borrow().values() {
             let idle = std::mem::take(&mut *pool.idle.borrow_mut());
             pool.open.set(pool.open.get() - idle.len());
+            pool.shared.sweep(0, 0, true);
         }
     }
 }
@@ -100,6 +104,8 @@ pub struct Pool {
     idle_timeout_ms: Cell<u64>,
     /// Idle connections that were found dead, over all pools.
     dead: Rc<Cell<u64>>,
+    /// Connections by HTTP/2, which are not counted among those above.
+    pub shared: Rc<Shared>,
 }
 
 #[derive(Debug)]
@@ -150,6 +156,13 @@ impl Lease {
         Self { pool: Rc::clone(pool), connection, holds_place: true }
     }
 
+    /// A stream of a connection that others use too. It is used once, and closes nothing when it is dropped.
+    pub fn of_stream(pool: &Rc<Pool>, stream: Stream, policy: &PoolPolicy) -> Self {
+        pool.idle_timeout_ms.set(policy.idle_timeout_ms);
+        let connection = Connection { stream, born_ms: 0 };
+        Self { pool: Rc::clone(pool), connection: Some(connection), holds_place: false }
+    }
+
     /// Puts the new connection in.
     pub fn connected(&mut self, stream: Stream, now_ms: u64) {
         self.connection = Some(Connection { stream, born_ms: now_ms });
@@ -168,7 +181,8 @@ impl Lease {
 
     /// Gives a connection back whose exchange ended cleanly: its response complete, nothing of it unread.
     pub fn release(mut self, policy: &PoolPolicy, now_ms: u64) {
-        let Some(mut connection) = self.connection.take() else { return };
+        // A stream is used once.
+        let Some(mut connection) = self.connection.take().filter(|_| self.holds_place) else { return };
         if !connection.stream.rx.is_armed() && !connection.stream.rx.arm_lazily() {
             return;
         }
@@ -192,6 +206,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.holds_place {
             self.pool.give_place_on();
+        } else if self.connection.take().is_some() {
+            self.pool.shared.wake();
         }
     }
 }
@@ -205,6 +221,7 @@ impl Pool {
             waiting: RefCell::default(),
             idle_timeout_ms: Cell::new(0),
             dead,
+            shared: Rc::default(),
         }
     }
 
@@ -271,6 +288,7 @@ impl Pool {
     }
 
     fn sweep(&self, now_ms: u64) {
+        self.shared.sweep(now_ms, self.idle_timeout_ms.get(), false);
         let mut cx = Context::from_waker(Waker::noop());
         let mut closed = 0;
         self.idle.borrow_mut().retain_mut(|idle| {

@@ -16,6 +16,10 @@ pub struct ListenerTls {
     /// The oldest version of TLS that is spoken.
     #[serde(default)]
     pub min_version: TlsVersion,
+    /// The protocols that clients may agree on by ALPN (RFC 7301), the preferred one first. A client that knows none of ALPN gets
+    /// HTTP/1.1.
+    #[serde(default = "alpn")]
+    pub alpn: Vec<AlpnProtocol>,
     /// Asks clients for certificates.
     pub client_auth: Option<ClientAuth>,
     /// Tells browsers with each response to come by HTTPS only (`Strict-Transport-Security`, RFC 6797). An upstream's own
@@ -35,6 +39,31 @@ pub struct Hsts {
     /// Whether browsers may have it built in. The lists want a year, and subdomains included.
     #[serde(default)]
     pub preload: bool,
+}
+
+fn alpn() -> Vec<AlpnProtocol> {
+    vec![AlpnProtocol::Http2, AlpnProtocol::Http11]
+}
+
+/// A protocol, by its name in ALPN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AlpnProtocol {
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    Http2,
+    /// HTTP/1.1.
+    #[serde(rename = "http/1.1")]
+    Http11,
+}
+
+impl AlpnProtocol {
+    /// Its name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http2 => "h2",
+            Self::Http11 => "http/1.1",
+        }
+    }
 }
 
 /// A certificate and its key.

@@ -6,7 +6,7 @@ use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::{Key, key_path},
-    types::{CertificateFiles, Cluster, Listener},
+    types::{CertificateFiles, Cluster, Listener, UpstreamProtocol},
 };
 
 pub(super) fn listener(index: usize, listener: &Listener, report: &mut Report) {
@@ -15,6 +15,18 @@ pub(super) fn listener(index: usize, listener: &Listener, report: &mut Report) {
         report.push_at(&redirect, Diagnostic::error("there is no port 0; HTTPS is usually on 443"));
     }
     let Some(tls) = &listener.tls else { return };
+    if listener.h2c {
+        let error = Diagnostic::error("a listener with `tls` does not speak HTTP/2 without it");
+        report.push_at(&key_path!["listener", index, "h2c"], error.hint("`tls.alpn` says whether it speaks HTTP/2"));
+    }
+    let alpn = key_path!["listener", index, "tls", "alpn"];
+    if tls.alpn.is_empty() {
+        let error = Diagnostic::error("no protocol is left to agree on");
+        report.push_at(&alpn, error.hint("leave `alpn` out, or write [\"h2\", \"http/1.1\"]"));
+    }
+    if (1..tls.alpn.len()).any(|place| tls.alpn[..place].contains(&tls.alpn[place])) {
+        report.push_at(&alpn, Diagnostic::error("a protocol stands here twice"));
+    }
     if listener.https_redirect.is_some() {
         let error = Diagnostic::error("a listener with `tls` would redirect to where requests come from");
         report.push_at(&redirect, error.hint("give it to the listener without `tls`"));
@@ -34,6 +46,10 @@ pub(super) fn listener(index: usize, listener: &Listener, report: &mut Report) {
 }
 
 pub(super) fn cluster(index: usize, cluster: &Cluster, report: &mut Report) {
+    if cluster.protocol == UpstreamProtocol::Auto && cluster.tls.is_none() {
+        let error = Diagnostic::error("without `tls` there is nothing to choose by");
+        report.push_at(&key_path!["cluster", index, "protocol"], error.hint("write \"h1\" or \"h2\""));
+    }
     let Some(tls) = &cluster.tls else { return };
     let at = |key| key_path!["cluster", index, "tls", key];
     if let Some(ca) = &tls.ca {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::{
     config::{
         Config, Diagnostic, Key, Severity,
-        types::{CertificateFiles, ClusterTls, ListenerTls},
+        types::{CertificateFiles, ClusterTls, ListenerTls, UpstreamProtocol},
     },
     proxy::Renewal,
     table::Table,
@@ -49,7 +49,7 @@ struct Watched {
 
 enum Owner {
     Listener { place: usize, tls: ListenerTls },
-    Cluster { place: usize, tls: ClusterTls, endpoints: Vec<SocketAddr> },
+    Cluster { place: usize, tls: ClusterTls, protocol: UpstreamProtocol, endpoints: Vec<SocketAddr> },
 }
 
 /// What tells a file from what it was. A link is followed, so that one that points elsewhere is a change.
@@ -119,8 +119,8 @@ impl Watched {
             Owner::Listener { place, tls } => {
                 loader.server(tls, &mut report).map(|tls| Renewal::Listener(*place, Arc::new(tls)))
             }
-            Owner::Cluster { place, tls, endpoints } => {
-                loader.client(tls, endpoints, &mut report).map(|tls| Renewal::Cluster(*place, Arc::new(tls)))
+            Owner::Cluster { place, tls, protocol, endpoints } => {
+                loader.client(tls, *protocol, endpoints, &mut report).map(|tls| Renewal::Cluster(*place, Arc::new(tls)))
             }
         };
         renewal.ok_or(faults)
@@ -145,7 +145,7 @@ impl Keyring {
             let mut files: Vec<PathBuf> = tls.client_cert.iter().flat_map(pair).collect();
             files.extend(tls.ca.as_ref().map(PathBuf::from));
             let endpoints = table.clusters[place].endpoints.iter().map(|endpoint| endpoint.address).collect();
-            let owner = Owner::Cluster { place, tls, endpoints };
+            let owner = Owner::Cluster { place, tls, protocol: cluster.protocol, endpoints };
             Some(Watched::new(owner, format!("cluster `{}`", cluster.name), files))
         });
         let mut interval = tokio::time::interval(LOOK);

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 pin_project! {
     /// Runs a future to its end or its panic.
-    pub(super) struct Guard<F> {
+    pub struct Guard<F> {
         #[pin]
         task: F,
     }
@@ -19,10 +19,10 @@ pin_project! {
 
 /// The task panicked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Panicked;
+pub struct Panicked;
 
 /// Puts a task into the cage.
-pub(super) fn guard<F: Future<Output = ()>>(task: F) -> Guard<F> {
+pub fn guard<F: Future<Output = ()>>(task: F) -> Guard<F> {
     Guard { task }
 }
 

@@ -1,0 +1,119 @@
+//! A connection as the `h2` crate wants it. What is written is gathered and goes out in one send per flush; sends are left
+//! to the ring where it goes on alone.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{
+    buf::{Buf, FRAMING_BYTES, Size},
+    tls::Stream,
+};
+
+/// A connection, and what was received of it before.
+#[derive(Debug)]
+pub struct Io {
+    stream: Stream,
+    inbox: Option<Buf>,
+    /// What is gathered for the next send.
+    outbox: Option<Buf>,
+}
+
+impl Io {
+    /// `inbox`: what has come already.
+    pub fn new(stream: Stream, inbox: Option<Buf>) -> Self {
+        Self { stream, inbox: inbox.filter(|buf| !buf.is_empty()), outbox: None }
+    }
+
+    /// Waits until the send before is out.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.stream.tx.is_sending() {
+            return Poll::Ready(Ok(()));
+        }
+        let (result, _) = ready!(self.stream.tx.poll_sent(cx));
+        Poll::Ready(result)
+    }
+
+    /// Sends what is gathered, after the send before.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outbox.as_ref().is_none_or(Buf::is_empty) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_sent(cx))?;
+        if let Some(buf) = self.outbox.take() {
+            self.stream.tx.arm(buf);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.inbox.is_none() {
+            if !this.stream.rx.is_armed() && !this.stream.rx.arm_lazily() {
+                return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+            }
+            let (result, buf) = ready!(this.stream.rx.poll_recv(cx));
+            if result? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            this.inbox = Some(buf);
+        }
+        if let Some(buf) = &mut this.inbox {
+            let count = buf.len().min(into.remaining());
+            into.put_slice(&buf.filled()[..count]);
+            buf.consume(count);
+        }
+        this.inbox = this.inbox.take().filter(|buf| !buf.is_empty());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        loop {
+            if this.outbox.is_none() {
+                let mut buf = Buf::take(Size::Large).ok_or(io::ErrorKind::OutOfMemory)?;
+                buf.reset(FRAMING_BYTES, FRAMING_BYTES);
+                this.outbox = Some(buf);
+            }
+            let Some(buf) = &mut this.outbox else { return Poll::Pending };
+            let count = bytes.len().min(buf.spare_len());
+            if count > 0 || bytes.is_empty() {
+                let fits = buf.push(&bytes[..count]);
+                debug_assert!(fits, "there is room for it");
+                return Poll::Ready(Ok(count));
+            }
+            ready!(this.poll_out(cx))?;
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_out(cx))?;
+        if self.stream.tx.is_sending() && !self.stream.tx.goes_on_alone() {
+            return self.poll_sent(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_out(cx))?;
+        ready!(self.poll_sent(cx))?;
+        self.stream.tx.finish();
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,322 @@
+//! Messages of the `h2` crate as heads of HTTP/1 and back. What HTTP/2 forbids and `h2` does not look at is refused here; all
+//! else is left to the one parser that judges every request.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery,
+};
+
+use crate::{
+    buf::Buf,
+    http::{
+        field::FieldName,
+        request::{RequestHead, TargetForm},
+        response::ResponseHead,
+    },
+};
+
+/// Why a request cannot be shown as one of HTTP/1: it is malformed (RFC 9113 §8.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// A pseudo field that is missing, or has no place there.
+    Pseudo,
+    /// `:authority` and `Host` disagree (RFC 9113 §8.3.1).
+    Authority,
+    /// It does not fit into a head.
+    TooLarge,
+}
+
+/// How a request's body is framed in its form of HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    /// As long as `Content-Length` says.
+    Plain,
+    /// In chunks.
+    Chunked,
+    /// What follows is another protocol's (RFC 8441).
+    Tunnel,
+}
+
+/// Puts a request's head into `out`. `has_body`: its stream has not ended with its head.
+pub(super) fn put_request(request: &Request<()>, has_body: bool, out: &mut Buf) -> Result<Framing, Malformed> {
+    let (uri, fields) = (request.uri(), request.headers());
+    let protocol = request.extensions().get::<h2::ext::Protocol>();
+    let authority = authority(request)?;
+    let mut head = Head { out, fits: true };
+    let framing = match protocol {
+        Some(protocol) if request.method() == Method::CONNECT => {
+            if !protocol.as_str().eq_ignore_ascii_case("websocket") || uri.scheme().is_none() {
+                return Err(Malformed::Pseudo);
+            }
+            head.put(&[b"GET ", uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes()]);
+            Framing::Tunnel
+        }
+        Some(_) => return Err(Malformed::Pseudo),
+        None => {
+            let target = match (request.method(), uri.path_and_query()) {
+                (&Method::CONNECT, _) => authority,
+                (_, Some(path)) => path.as_str().as_bytes(),
+                (_, None) => return Err(Malformed::Pseudo),
+            };
+            head.put(&[request.method().as_str().as_bytes(), b" ", target]);
+            match (has_body, fields.contains_key(header::CONTENT_LENGTH)) {
+                (false, _) => Framing::None,
+                (true, true) => Framing::Plain,
+                (true, false) => Framing::Chunked,
+            }
+        }
+    };
+    head.put(&[b" HTTP/1.1\r\nHost: ", authority, b"\r\n"]);
+    match framing {
+        Framing::Chunked => head.put(&[b"Transfer-Encoding: chunked\r\n"]),
+        Framing::Tunnel => {
+            let key = websocket_key(fastrand::u128(..).to_be_bytes());
+            head.put(&[b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ", &key, b"\r\n"]);
+        }
+        Framing::None | Framing::Plain => {}
+    }
+    put_cookies(fields, &mut head);
+    for (name, value) in fields {
+        let is_left_out = *name == header::HOST
+            || *name == header::COOKIE
+            || (framing == Framing::Tunnel && *name == header::SEC_WEBSOCKET_KEY)
+            || (framing == Framing::Tunnel && *name == header::CONTENT_LENGTH);
+        if *name == header::TE {
+            // Nothing else may be in it (RFC 9113 §8.2.2), and it is about this hop.
+            head.put(&[b"TE: trailers\r\nConnection: te\r\n"]);
+        } else if !is_left_out {
+            head.put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+    }
+    head.put(&[b"\r\n"]);
+    if head.fits { Ok(framing) } else { Err(Malformed::TooLarge) }
+}
+
+/// Bytes that a request's head may take.
+pub(super) fn room_for(request: &Request<()>) -> usize {
+    /// The first line's and the added fields' own.
+    const LINES: usize = 256;
+    let (uri, fields) = (request.uri(), request.headers());
+    let fields: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let target = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    LINES + fields + target + uri.authority().map_or(0, |authority| authority.as_str().len())
+}
+
+/// What the request is for. Where both `:authority` and `Host` are given they are the same.
+fn authority(request: &Request<()>) -> Result<&[u8], Malformed> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    if hosts.next().is_some() {
+        return Err(Malformed::Authority);
+    }
+    match (request.uri().authority(), host) {
+        (Some(authority), Some(host)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
+            Err(Malformed::Authority)
+        }
+        (Some(authority), _) => Ok(authority.as_str().as_bytes()),
+        (None, Some(host)) => Ok(host),
+        (None, None) => Err(Malformed::Pseudo),
+    }
+}
+
+/// Cookies come in crumbs, and are one field in HTTP/1 (RFC 9113 §8.2.3).
+fn put_cookies(fields: &HeaderMap, head: &mut Head<'_>) {
+    let mut crumbs = fields.get_all(header::COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    head.put(&[b"Cookie: ", first.as_bytes()]);
+    crumbs.for_each(|crumb| head.put(&[b"; ", crumb.as_bytes()]));
+    head.put(&[b"\r\n"]);
+}
+
+struct Head<'o> {
+    out: &'o mut Buf,
+    fits: bool,
+}
+
+impl Head<'_> {
+    fn put(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.fits = self.fits && self.out.push(part);
+        }
+    }
+}
+
+/// A key for `Sec-WebSocket-Key` (RFC 6455 §4.1): 16 bytes in base64. It need not be unpredictable: it only shows that the
+/// other side speaks WebSocket.
+fn websocket_key(bytes: [u8; 16]) -> [u8; 24] {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut key = [b'='; 24];
+    for (group, digits) in bytes.chunks(3).zip(key.chunks_mut(4)) {
+        let all = group.iter().fold(0u32, |all, byte| all << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for (place, digit) in digits.iter_mut().enumerate().take(group.len() + 1) {
+            *digit = DIGITS[(all >> (18 - 6 * place)) as usize & 63];
+        }
+    }
+    key
+}
+
+/// Trailers as lines of a trailer section. Those that do not belong there are left out (RFC 9110 §6.5.1).
+pub(super) fn trailer_lines(trailers: &HeaderMap) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in trailers {
+        if is_of_connection(name) {
+            continue;
+        }
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            lines.extend_from_slice(part);
+        }
+    }
+    lines
+}
+
+/// A trailer section's lines as trailers.
+pub(super) fn trailers_of(lines: &[u8]) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let value = line[colon + 1..].trim_ascii();
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
+            && !is_of_connection(&name)
+        {
+            trailers.append(name, value);
+        }
+    }
+    trailers
+}
+
+/// A response's head. `None`: a status or field that HTTP/2 cannot say.
+pub(super) fn response_of(head: &ResponseHead, bytes: &[u8], status: u16) -> Option<Response<()>> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(status).ok()?;
+    let fields = response.headers_mut();
+    fields.reserve(head.fields.len());
+    for field in head.fields.iter() {
+        if matches!(field.name, FieldName::Connection | FieldName::TransferEncoding | FieldName::Upgrade) {
+            continue;
+        }
+        let name = HeaderName::from_bytes(field.name_at.bytes(bytes)).ok()?;
+        if is_of_connection(&name) {
+            continue;
+        }
+        let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value_at.bytes(bytes))).ok()?;
+        fields.append(name, value);
+    }
+    Some(response)
+}
+
+/// A request's head. `None`: something that HTTP/2 cannot say.
+pub(super) fn request_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> Option<Request<()>> {
+    let method = Method::from_bytes(head.method_at.bytes(bytes)).ok()?;
+    let authority = head.authority.bytes(bytes);
+    if head.target == TargetForm::Authority || head.upgrade.is_some() {
+        return None;
+    }
+    let target = match head.target {
+        TargetForm::Asterisk => Bytes::from_static(b"*"),
+        _ => {
+            let mut target = head.path.bytes(bytes).to_vec();
+            if let Some(query) = head.query {
+                target.push(b'?');
+                target.extend_from_slice(query.bytes(bytes));
+            }
+            target.into()
+        }
+    };
+    let uri = Uri::builder()
+        .scheme(if is_secured { "https" } else { "http" })
+        .authority(authority)
+        .path_and_query(PathAndQuery::from_maybe_shared(target).ok()?)
+        .build()
+        .ok()?;
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = http::Version::HTTP_2;
+    let fields = request.headers_mut();
+    fields.reserve(head.fields.len());
+    for field in head.fields.iter() {
+        let name = HeaderName::from_bytes(field.name_at.bytes(bytes)).ok()?;
+        if name == header::HOST || name == header::TE || name == header::EXPECT || is_of_connection(&name) {
+            continue;
+        }
+        let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value_at.bytes(bytes))).ok()?;
+        fields.append(name, value);
+    }
+    // What comes back has room for them, and some endpoints (gRPC's) insist on hearing so.
+    fields.insert(header::TE, HeaderValue::from_static("trailers"));
+    Some(request)
+}
+
+/// Bytes that a response's head may take.
+pub(super) fn room_for_response(response: &Response<()>) -> usize {
+    /// The first line's and the added fields' own.
+    const LINES: usize = 128;
+    let fields = response.headers().iter();
+    LINES + fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
+}
+
+/// Puts an interim response's head into `out`.
+pub(super) fn put_interim(response: &Response<()>, out: &mut Buf) -> Option<()> {
+    let mut head = Head { out, fits: true };
+    head.put(&[b"HTTP/1.1 ", response.status().as_str().as_bytes(), b" \r\n"]);
+    put_fields(response.headers(), &mut head);
+    head.put(&[b"\r\n"]);
+    head.fits.then_some(())
+}
+
+/// Puts a response's head into `out`. `has_body`: its stream has not ended with its head.
+pub(super) fn put_response(
+    response: &Response<()>,
+    is_head: bool,
+    has_body: bool,
+    out: &mut Buf,
+) -> Option<Framing> {
+    let status = response.status();
+    let fields = response.headers();
+    let has_none = is_head || matches!(status.as_u16(), 204 | 304);
+    let mut head = Head { out, fits: true };
+    head.put(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" \r\n"]);
+    let framing = match (has_body, fields.contains_key(header::CONTENT_LENGTH)) {
+        (false, true) => Framing::None,
+        (false, false) if has_none => Framing::None,
+        (false, false) => {
+            head.put(&[b"Content-Length: 0\r\n"]);
+            Framing::None
+        }
+        // What should not be there makes the response malformed when it comes.
+        (true, _) if has_none => Framing::Plain,
+        (true, true) => Framing::Plain,
+        (true, false) => {
+            head.put(&[b"Transfer-Encoding: chunked\r\n"]);
+            Framing::Chunked
+        }
+    };
+    put_fields(fields, &mut head);
+    head.put(&[b"\r\n"]);
+    head.fits.then_some(framing)
+}
+
+fn put_fields(fields: &HeaderMap, head: &mut Head<'_>) {
+    for (name, value) in fields.iter().filter(|(name, _)| !is_of_connection(name)) {
+        head.put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+}
+
+/// Fields that are about a connection of HTTP/1 (RFC 9113 §8.2.2).
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::SEC_WEBSOCKET_ACCEPT)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_websocket_is_base64() {
+        assert_eq!(&websocket_key(*b"the sample nonce"), b"dGhlIHNhbXBsZSBub25jZQ==");
+    }
+}

@@ -1,0 +1,357 @@
+//! Streams to endpoints: each takes a request as bytes of HTTP/1, and shows the response so.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream,
+    client::{self, Connection, ResponseFuture, SendRequest},
+};
+use http::Response;
+
+use super::{
+    body::{Armed, Incoming, Outgoing, broken},
+    heartbeat::Heartbeat,
+    io::Io,
+    message::{Framing, put_interim, put_response, request_of, room_for_response},
+};
+use crate::{
+    buf::{Buf, FRAMING_BYTES, LARGE_BYTES, SMALL_BYTES, Size},
+    clock::Deadline,
+    http::{
+        body::BodyReader,
+        field::FIELDS_MAX,
+        head::{HeadLimits, Parsed},
+        method::Method,
+        request::{RequestHead, parse_request},
+    },
+    net::Outcome,
+    tls::{OtherRx, OtherTx, Stream},
+};
+
+/// Bytes of a body that an endpoint may send before someone has taken them, and the same for all of a connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// A connection to an endpoint.
+#[derive(Clone)]
+pub struct Upstream {
+    sender: SendRequest<Bytes>,
+    is_over: Rc<Cell<bool>>,
+    /// Streams that are open.
+    streams: Rc<Cell<usize>>,
+    is_secured: bool,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("is_over", &self.is_over.get()).finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// Shakes hands over a connection. Bounded by the caller's deadline. The future that comes with it does the I/O of all
+    /// streams, and is to be spawned; it ends when the connection does, or when the last clone has gone and its streams have.
+    ///
+    /// # Errors
+    /// The endpoint does not speak HTTP/2, or has left.
+    pub async fn connect(
+        stream: Stream,
+        head_bytes: u32,
+        deadline: Deadline,
+    ) -> Result<(Self, impl Future<Output = ()> + 'static), h2::Error> {
+        let is_secured = stream.session().is_some();
+        let mut builder = client::Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(head_bytes)
+            .max_send_buffer_size(LARGE_BYTES);
+        let (sender, connection) = builder.handshake(Io::new(stream, None)).await?;
+        let is_over = Rc::new(Cell::new(false));
+        let driver = drive(connection, deadline, Rc::clone(&is_over));
+        Ok((Self { sender, is_over, streams: Rc::default(), is_secured }, driver))
+    }
+
+    /// Whether it takes another stream now.
+    pub fn has_room(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.is_over.get()
+            && !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
+            && self.streams.get() < self.sender.current_max_send_streams()
+    }
+
+    /// Whether it will take no further stream.
+    pub fn is_over(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.is_over.get() || matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    /// Streams that are open.
+    pub fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// A stream, as a connection that takes one request.
+    pub fn open(&self) -> Stream {
+        self.streams.set(self.streams.get() + 1);
+        let shared = Rc::new(RefCell::new(Shared {
+            streams: Rc::clone(&self.streams),
+            sender: Some(self.sender.clone()),
+            is_secured: self.is_secured,
+            method: Method::Get,
+            response: None,
+            body: None,
+            waiting: None,
+            failure: None,
+        }));
+        let rx = StreamRx { shared: Rc::clone(&shared), body: None, armed: Armed::No };
+        let tx = StreamTx { shared, sending: None, failure: None };
+        Stream::other(Box::new(rx), Box::new(tx), None)
+    }
+}
+
+async fn drive(mut connection: Connection<Io, Bytes>, deadline: Deadline, is_over: Rc<Cell<bool>>) {
+    let mut heartbeat = Heartbeat::new(connection.ping_pong(), &deadline);
+    let mut connection = pin!(connection);
+    poll_fn(|cx| {
+        deadline.wake_with(cx.waker());
+        // Streams learn of its failure themselves.
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        heartbeat.poll(&deadline, cx)
+    })
+    .await;
+    is_over.set(true);
+}
+
+/// What both halves of a stream need.
+struct Shared {
+    /// The connection's, of which this is one.
+    streams: Rc<Cell<usize>>,
+    /// Until the request's head is sent.
+    sender: Option<SendRequest<Bytes>>,
+    is_secured: bool,
+    method: Method,
+    /// Until the final response comes.
+    response: Option<ResponseFuture>,
+    body: Option<Outgoing>,
+    /// Who waits for a response to a request that is not sent yet.
+    waiting: Option<Waker>,
+    failure: Option<io::ErrorKind>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.streams.set(self.streams.get() - 1);
+    }
+}
+
+/// The sending half.
+struct StreamTx {
+    shared: Rc<RefCell<Shared>>,
+    sending: Option<Buf>,
+    failure: Option<io::ErrorKind>,
+}
+
+impl OtherTx for StreamTx {
+    fn arm(&mut self, mut buf: Buf) {
+        if let Err(error) = self.take(&mut buf) {
+            self.failure = Some(error.kind());
+        }
+        self.sending = Some(buf);
+        let _ = self.send(&mut Context::from_waker(Waker::noop()));
+    }
+
+    fn is_sending(&self) -> bool {
+        self.sending.is_some() || self.failure.is_some()
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<()>> {
+        if self.sending.is_none() && self.failure.is_none() {
+            return Poll::Ready((Ok(()), Buf::none()));
+        }
+        let result = ready!(self.send(cx));
+        Poll::Ready((result, self.sending.take().unwrap_or_else(Buf::none)))
+    }
+
+    fn taken(&self) -> u64 {
+        self.shared.borrow().body.as_ref().map_or(0, |body| body.sent)
+    }
+
+    fn abort(&mut self) {
+        if let Some(body) = &mut self.shared.borrow_mut().body {
+            body.stream().send_reset(Reason::CANCEL);
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(body) = &mut self.shared.borrow_mut().body {
+            body.finish();
+        }
+    }
+}
+
+impl StreamTx {
+    fn send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(kind) = self.failure {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let result = match &mut self.shared.borrow_mut().body {
+            Some(body) => ready!(body.poll_sent(cx)),
+            None => Ok(()),
+        };
+        match &result {
+            Ok(()) => self.sending = None,
+            Err(error) => self.failure = Some(error.kind()),
+        }
+        Poll::Ready(result)
+    }
+
+    fn take(&mut self, buf: &mut Buf) -> io::Result<()> {
+        let mut shared = self.shared.borrow_mut();
+        if let Some(mut sender) = shared.sender.take() {
+            let limits = HeadLimits { head_bytes: LARGE_BYTES, headers: FIELDS_MAX, target_bytes: LARGE_BYTES };
+            let mut head = RequestHead::default();
+            // Heads are written in one piece, by this process.
+            let Ok(Parsed::Complete { head_len }) = parse_request(buf.filled(), &mut 0, &limits, &mut head) else {
+                return Err(io::ErrorKind::InvalidData.into());
+            };
+            let request = request_of(&head, &buf.filled()[..head_len], shared.is_secured)
+                .ok_or(io::ErrorKind::InvalidData)?;
+            buf.consume(head_len);
+            shared.method = head.method;
+            let body = BodyReader::request(head.body, u64::MAX);
+            let ends = body.is_done();
+            let sent = sender.send_request(request, ends);
+            match sent {
+                Ok((response, send)) => {
+                    shared.response = Some(response);
+                    shared.body = (!ends).then(|| Outgoing::new(send, Some(body)));
+                }
+                Err(error) => shared.failure = Some(failure_of(&error)),
+            }
+            if let Some(waker) = shared.waiting.take() {
+                waker.wake();
+            }
+        }
+        if let Some(kind) = shared.failure {
+            return Err(kind.into());
+        }
+        match &mut shared.body {
+            Some(body) => body.take(buf.filled_mut()),
+            None if buf.is_empty() => Ok(()),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// The receiving half.
+struct StreamRx {
+    shared: Rc<RefCell<Shared>>,
+    /// Once the final response's head came.
+    body: Option<Incoming>,
+    armed: Armed,
+}
+
+impl OtherRx for StreamRx {
+    fn arm(&mut self, buf: Buf) {
+        self.armed = Armed::with(buf);
+    }
+
+    fn arm_lazily(&mut self) -> bool {
+        self.armed = Armed::Anywhere;
+        true
+    }
+
+    fn is_armed(&self) -> bool {
+        self.armed.is_armed()
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<usize>> {
+        if !self.armed.is_armed() {
+            return Poll::Pending;
+        }
+        let outcome = match &mut self.body {
+            None => ready!(self.poll_head(cx)),
+            Some(body) => match ready!(body.poll_more(cx)) {
+                Ok(true) => {
+                    let armed = self.armed.take();
+                    return Poll::Ready(body.deliver(armed));
+                }
+                Ok(false) => (Ok(0), Buf::none()),
+                Err(error) => (Err(error), Buf::none()),
+            },
+        };
+        self.armed = Armed::No;
+        Poll::Ready(outcome)
+    }
+}
+
+impl StreamRx {
+    /// The next head, interim ones included.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<usize>> {
+        let mut shared = self.shared.borrow_mut();
+        if let Some(kind) = shared.failure {
+            return Poll::Ready((Err(kind.into()), Buf::none()));
+        }
+        let method = shared.method;
+        let Some(response) = &mut shared.response else {
+            shared.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+            return Poll::Ready(head(&interim, |buf| put_interim(&interim, buf)));
+        }
+        let response = match ready!(Pin::new(response).poll(cx)) {
+            Ok(response) => response,
+            Err(error) => {
+                let kind = failure_of(&error);
+                shared.failure = Some(kind);
+                return Poll::Ready((Err(kind.into()), Buf::none()));
+            }
+        };
+        shared.response = None;
+        drop(shared);
+        Poll::Ready(self.begin(response, method))
+    }
+
+    fn begin(&mut self, response: Response<RecvStream>, method: Method) -> Outcome<usize> {
+        let (parts, body) = response.into_parts();
+        let response = Response::from_parts(parts, ());
+        let mut framing = Framing::None;
+        let outcome = head(&response, |buf| {
+            put_response(&response, method == Method::Head, !body.is_end_stream(), buf).map(|put| framing = put)
+        });
+        self.body = Some(Incoming::new(body, framing));
+        outcome
+    }
+}
+
+/// A head in a buffer of its own.
+fn head(response: &Response<()>, put: impl FnOnce(&mut Buf) -> Option<()>) -> Outcome<usize> {
+    let is_small = room_for_response(response) + 2 * FRAMING_BYTES <= SMALL_BYTES;
+    let Some(mut buf) = Buf::take(if is_small { Size::Small } else { Size::Large }) else {
+        return (Err(io::ErrorKind::OutOfMemory.into()), Buf::none());
+    };
+    buf.reset(FRAMING_BYTES, FRAMING_BYTES);
+    match put(&mut buf) {
+        Some(()) => (Ok(buf.len()), buf),
+        None => (Err(io::ErrorKind::InvalidData.into()), Buf::none()),
+    }
+}
+
+/// What a failed request means. [`io::ErrorKind::ConnectionRefused`]: the endpoint has not looked at it (RFC 9113 §8.7).
+fn failure_of(error: &h2::Error) -> io::ErrorKind {
+    let is_refused = error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
+    if is_refused { io::ErrorKind::ConnectionRefused } else { broken(error).kind() }
+}
