@@ -145,7 +145,7 @@ fn show(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Optio
         armed: Armed::No,
         out: Rc::clone(&out),
     };
-    let tx = StreamTx { out, method, wants_tunnel, sending: None, failure: None };
+    let tx = StreamTx { out, method, wants_tunnel, sending: None, spent: None, failure: None };
     Some(Accepted { rx: Box::new(rx), tx: Box::new(tx) })
 }
 
@@ -236,6 +236,8 @@ struct StreamTx {
     wants_tunnel: bool,
     /// The buffer that is being sent.
     sending: Option<Buf>,
+    /// The one that was sent last, for whoever has waited for that.
+    spent: Option<Buf>,
     failure: Option<io::ErrorKind>,
 }
 
@@ -245,6 +247,7 @@ impl OtherTx for StreamTx {
             self.failure = Some(error.kind());
             self.out.borrow_mut().reset(Reason::INTERNAL_ERROR);
         }
+        self.spent = None;
         self.sending = Some(buf);
         // Mostly the client takes all of it at once; who waits for more is woken otherwise.
         let _ = self.send(&mut Context::from_waker(std::task::Waker::noop()));
@@ -256,14 +259,15 @@ impl OtherTx for StreamTx {
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<()>> {
         if self.sending.is_none() && self.failure.is_none() {
-            return Poll::Ready((Ok(()), Buf::none()));
+            return Poll::Ready((Ok(()), self.spent.take().unwrap_or_else(Buf::none)));
         }
         let result = ready!(self.send(cx));
         // Whoever waits for the next request is to see that there is none.
         if matches!(*self.out.borrow(), Out::Over) {
             cx.waker().wake_by_ref();
         }
-        Poll::Ready((result, self.sending.take().unwrap_or_else(Buf::none)))
+        let buf = self.spent.take().or_else(|| self.sending.take());
+        Poll::Ready((result, buf.unwrap_or_else(Buf::none)))
     }
 
     fn taken(&self) -> u64 {
@@ -304,7 +308,12 @@ impl StreamTx {
         };
         drop(out);
         match &result {
-            Ok(()) => self.sending = None,
+            Ok(()) => {
+                self.spent = self.sending.take();
+                if let Some(buf) = &mut self.spent {
+                    buf.reset(0, 0);
+                }
+            }
             Err(error) => self.failure = Some(error.kind()),
         }
         Poll::Ready(result)

@@ -114,7 +114,7 @@ impl Upstream {
             failure: None,
         }));
         let rx = StreamRx { shared: Rc::clone(&shared), body: None, armed: Armed::No };
-        let tx = StreamTx { shared, sending: None, failure: None };
+        let tx = StreamTx { shared, sending: None, spent: None, failure: None };
         Stream::other(Box::new(rx), Box::new(tx), None)
     }
 }
@@ -159,7 +159,10 @@ impl Drop for Shared {
 /// The sending half.
 struct StreamTx {
     shared: Rc<RefCell<Shared>>,
+    /// The buffer that is being sent.
     sending: Option<Buf>,
+    /// The one that was sent last, for whoever has waited for that.
+    spent: Option<Buf>,
     failure: Option<io::ErrorKind>,
 }
 
@@ -168,6 +171,7 @@ impl OtherTx for StreamTx {
         if let Err(error) = self.take(&mut buf) {
             self.failure = Some(error.kind());
         }
+        self.spent = None;
         self.sending = Some(buf);
         let _ = self.send(&mut Context::from_waker(Waker::noop()));
     }
@@ -178,10 +182,11 @@ impl OtherTx for StreamTx {
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<()>> {
         if self.sending.is_none() && self.failure.is_none() {
-            return Poll::Ready((Ok(()), Buf::none()));
+            return Poll::Ready((Ok(()), self.spent.take().unwrap_or_else(Buf::none)));
         }
         let result = ready!(self.send(cx));
-        Poll::Ready((result, self.sending.take().unwrap_or_else(Buf::none)))
+        let buf = self.spent.take().or_else(|| self.sending.take());
+        Poll::Ready((result, buf.unwrap_or_else(Buf::none)))
     }
 
     fn taken(&self) -> u64 {
@@ -211,7 +216,12 @@ impl StreamTx {
             None => Ok(()),
         };
         match &result {
-            Ok(()) => self.sending = None,
+            Ok(()) => {
+                self.spent = self.sending.take();
+                if let Some(buf) = &mut self.spent {
+                    buf.reset(0, 0);
+                }
+            }
             Err(error) => self.failure = Some(error.kind()),
         }
         Poll::Ready(result)
