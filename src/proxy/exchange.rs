@@ -18,13 +18,11 @@ use super::{
     error::Error,
     facts::Facts,
     generation::{ClusterState, EndpointState, Generation},
-    heads,
     record::Record,
-    relay::{Wait, overdue, poll_received, sent, settled},
-    reply, secure,
+    relay::{Wait, overdue, poll_received, settled},
+    secure,
 };
 use crate::{
-    buf::Buf,
     clock::{Deadline, Timer},
     config::types::HalfClose,
     http::{

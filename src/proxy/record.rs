@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
+    connection::Connection,
     core::{Core, Log, Scratch},
     error::Error,
     outgoing::Progress,
