@@ -67,7 +67,11 @@ impl Stream {
         };
         let (number, fd) = (socket.number(), socket.as_raw_fd());
         let (rx, tx) = (Receiver::Ring(number), Sender::Ring(number));
-        Ok(Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: Socket { _on_ring: Some(socket) } })
+        Ok(Self {
+            rx: Rx { receiver: rx, fd },
+            tx: Tx { sender: tx, fd },
+            socket: Socket { _on_ring: Some(socket) },
+        })
     }
 
     /// On monoio's epoll driver.

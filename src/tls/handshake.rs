@@ -228,7 +228,9 @@ impl<S: Side> Handshake<S> {
     /// What is to be sent may be an alert.
     pub(super) fn advance(&mut self) -> Result<Step, HandshakeError> {
         let step = self.advance_side();
-        self.asked = select::take_asked().or(self.asked.take());
+        if let Some(asked) = select::take_asked() {
+            self.asked = Some(asked);
+        }
         step
     }
 
@@ -286,19 +288,16 @@ fn pending_fragment() -> HandshakeError {
     rustls::Error::from(PeerMisbehaved::KeyEpochWithPendingFragment).into()
 }
 
-/// Adds the alert that rustls has made of an error.
+/// Adds the alert that rustls has made of an error. No more is asked of it than that: it would come to the same error again,
+/// and to another alert.
 fn tell<S: Side>(side: &mut S, incoming: &mut Incoming, flight: &mut Vec<u8>) {
-    loop {
+    while side.common().wants_write() {
         // With what is left of its input, which it may still refer to.
         let status = side.process(&mut incoming.bytes[..incoming.shown]);
         let discard = status.discard;
-        match status.state {
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                if encode(flight, |room| data.encode(room)).is_err() {
-                    return;
-                }
-            }
-            _ => return,
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state else { return };
+        if encode(flight, |room| data.encode(room)).is_err() {
+            return;
         }
         incoming.discard(discard);
     }
@@ -449,13 +448,13 @@ fn session<S: Side>(side: &S, server_name: Option<Box<str>>) -> Session {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         },
-        cipher: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+        cipher: common
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or("unknown"),
         is_resumed: common.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         protocol: common.alpn_protocol().map(Into::into),
-        peer: common
-            .peer_certificates()
-            .and_then(|chain| Facts::parse(chain.first()?).ok())
-            .map(Box::new),
+        peer: common.peer_certificates().and_then(|chain| Facts::parse(chain.first()?).ok()).map(Box::new),
     }
 }
 

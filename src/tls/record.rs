@@ -158,7 +158,12 @@ impl Protection {
     ///
     /// # Errors
     /// As above.
-    pub(super) fn seal_behind(&mut self, kind: ContentType, plaintext: &[u8], buf: &mut Buf) -> Result<(), RecordError> {
+    pub(super) fn seal_behind(
+        &mut self,
+        kind: ContentType,
+        plaintext: &[u8],
+        buf: &mut Buf,
+    ) -> Result<(), RecordError> {
         let (front, back) = self.overhead();
         let at = buf.len();
         let fits = buf.push(&[0; SEAL_FRONT_BYTES][..front])

@@ -32,7 +32,9 @@ const KEY_UPDATE_BYTES_MAX: usize = KEY_UPDATE.len() + AROUND_BYTES;
 const PLAINTEXT_PER_SEND: usize = LARGE_BYTES / (PLAINTEXT_BYTES_MAX + AROUND_BYTES) * PLAINTEXT_BYTES_MAX;
 
 const _: () = assert!(
-    PLAINTEXT_PER_SEND.div_ceil(PLAINTEXT_BYTES_MAX) * AROUND_BYTES + PLAINTEXT_PER_SEND + KEY_UPDATE_BYTES_MAX
+    PLAINTEXT_PER_SEND.div_ceil(PLAINTEXT_BYTES_MAX) * AROUND_BYTES
+        + PLAINTEXT_PER_SEND
+        + KEY_UPDATE_BYTES_MAX
         <= LARGE_BYTES
 );
 
@@ -134,8 +136,7 @@ impl SecuredTx {
     /// Sends as much of the rest as fits into one buffer.
     fn send_on(&mut self, mut rest: Buf) {
         let owes_update = self.shared.owes_update.take();
-        let records =
-            self.outbound.records_of(&mut rest, owes_update, &mut *self.shared.kernel.borrow_mut());
+        let records = self.outbound.records_of(&mut rest, owes_update, &mut *self.shared.kernel.borrow_mut());
         match records {
             Ok(records) => {
                 self.rest = Some(rest).filter(|rest| !rest.is_empty());

@@ -27,7 +27,8 @@ impl Act {
     fn records(&self, peer: &mut End) -> (Vec<u8>, Vec<u8>) {
         let mut wire = Vec::new();
         let mut plaintext = Vec::new();
-        let ticket = |length: usize| [&[4, 0, (length >> 8) as u8, length as u8][..], &vec![9; length]].concat();
+        let ticket =
+            |length: usize| [&[4, 0, (length >> 8) as u8, length as u8][..], &vec![9; length]].concat();
         match *self {
             Self::Data(length) => {
                 plaintext = (0..length).map(|place| (place * 7 % 256) as u8).collect();
@@ -189,6 +190,7 @@ fn a_record_takes_no_more_than_its_room() {
     end.is_streaming = true;
     let wire = peer.record(DATA, &[5; 16_384]).unwrap();
     assert!(wire.len() <= RECORD_BYTES_MAX);
-    let wire: Vec<u8> = [wire, (0..9).flat_map(|_| peer.record(DATA, &[5; 16_384]).unwrap()).collect()].concat();
+    let wire: Vec<u8> =
+        [wire, (0..9).flat_map(|_| peer.record(DATA, &[5; 16_384]).unwrap()).collect()].concat();
     assert_eq!(end.hear(&wire).len(), 10 * 16_384);
 }

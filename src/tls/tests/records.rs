@@ -204,9 +204,7 @@ fn sealed_by_hand(inner: &[u8]) -> Vec<u8> {
 
 #[test]
 fn padding_is_taken_off_and_counts() {
-    let padded = |length: usize, padding: usize| {
-        [&vec![7; length][..], &[DATA], &vec![0; padding]].concat()
-    };
+    let padded = |length: usize, padding: usize| [&vec![7; length][..], &[DATA], &vec![0; padding]].concat();
     for (length, padding) in [(5, 0), (5, 1), (0, 100), (100, PLAINTEXT_BYTES_MAX - 100)] {
         let (mut peer, mut end) = ends(0);
         assert_eq!(end.hear(&sealed_by_hand(&padded(length, padding))), vec![7; length]);
@@ -253,8 +251,12 @@ fn what_is_no_application_data_is_judged() {
         assert_eq!(end.ending().is_some(), expected.is_some());
     }
     // TLS 1.2 renegotiates no keys, and has warnings.
-    let cases: [(u8, &[u8], bool); 4] =
-        [(HANDSHAKE, &[0, 0, 0, 0], true), (20, &[1], true), (ALERT, &[1, 100], false), (ALERT, &[1, 90], false)];
+    let cases: [(u8, &[u8], bool); 4] = [
+        (HANDSHAKE, &[0, 0, 0, 0], true),
+        (20, &[1], true),
+        (ALERT, &[1, 100], false),
+        (ALERT, &[1, 90], false),
+    ];
     for (kind, content, is_refused) in cases {
         let (mut peer, mut end) = ends(2);
         end.hear(&peer.record(kind, content).unwrap());
@@ -297,7 +299,8 @@ fn nothing_comes_between_the_pieces_of_a_message() {
 
 #[test]
 fn who_sends_only_what_carries_nothing_is_refused() {
-    let nothings: [fn(&mut End) -> Option<Vec<u8>>; 4] = [
+    type Nothing = fn(&mut End) -> Option<Vec<u8>>;
+    let nothings: [Nothing; 4] = [
         |peer| peer.record(DATA, b""),
         |peer| peer.padded(DATA, b"", 16_000),
         |peer| peer.renew(true),
@@ -383,7 +386,9 @@ fn a_key_that_cannot_be_renewed_bears_no_more_than_it_may() {
     const SEQUENCE_MAX: u64 = 40;
     for version in [ProtocolVersion::TLSv1_2, ProtocolVersion::TLSv1_3] {
         let mut protection = Weak { renewals: 0, sequence_max: SEQUENCE_MAX }.next(version);
-        let mut seal = || protection.seal_behind(ContentType::ApplicationData, b"x", &mut Buf::take(Size::Small).unwrap());
+        let mut seal = || {
+            protection.seal_behind(ContentType::ApplicationData, b"x", &mut Buf::take(Size::Small).unwrap())
+        };
         for _ in 0..SEQUENCE_MAX {
             seal().unwrap();
         }

@@ -89,7 +89,7 @@ async fn send(stream: &mut Stream, buf: Buf) -> io::Result<()> {
 fn filled(size: Size, length: usize, first: usize) -> Buf {
     let mut buf = Buf::take(size).unwrap();
     let bytes: Vec<u8> = (first..first + length).map(|place| (place % 251) as u8).collect();
-    if length + 64 <= buf.capacity() && first % 2 == 0 {
+    if length + 64 <= buf.capacity() && first.is_multiple_of(2) {
         buf.reset(32, 32);
     }
     assert!(buf.push(&bytes));
@@ -251,7 +251,11 @@ fn our_keys_are_renewed_before_what_is_sent_next() {
                         peer.read_exact(&mut back).unwrap();
                         assert!(back.iter().enumerate().all(|(place, byte)| *byte == (place % 251) as u8));
                     }
-                    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the end is said when a connection is dropped");
+                    assert_eq!(
+                        peer.read(&mut [0]).unwrap(),
+                        0,
+                        "the end is said when a connection is dropped"
+                    );
                 },
             );
         }
@@ -270,7 +274,7 @@ fn whoever_waits_may_stop_waiting() {
                 for expected in [&b"one"[..], b"two", b"three"] {
                     // Begun, looked at once, and left.
                     assert!(stream.rx.arm_lazily());
-                    poll_fn(|cx| Poll::Ready(assert!(stream.rx.poll_recv(cx).is_pending()))).await;
+                    assert!(poll_fn(|cx| Poll::Ready(stream.rx.poll_recv(cx).is_pending())).await);
                     send(&mut stream, filled(Size::Small, 3, 0)).await.unwrap();
                     assert!(stream.rx.is_armed());
                     assert_eq!(receive(&mut stream).await.unwrap().filled(), expected);
@@ -456,7 +460,10 @@ fn who_is_refused_learns_why_though_it_goes_on_talking() {
             driver,
             |socket| async move {
                 let error = accept(socket, strict).await.unwrap_err();
-                assert!(matches!(error, HandshakeError::Tls(rustls::Error::NoCertificatesPresented)), "{error}");
+                assert!(
+                    matches!(error, HandshakeError::Tls(rustls::Error::NoCertificatesPresented)),
+                    "{error}"
+                );
             },
             |mut socket| {
                 let mut peer = ask(&root, socket.try_clone().unwrap(), 0).conn;
@@ -489,27 +496,31 @@ fn who_is_refused_learns_why_though_it_goes_on_talking() {
 
 #[test]
 fn a_connection_that_waits_holds_no_buffer() {
-    let root = Mint::root("root");
+    let root = &Mint::root("root");
     for suite in [0, 3] {
-        let ours = our_server(&root);
+        let ours = our_server(root);
+        let (waits, may_ask) = mpsc::channel();
         between(
             DriverChoice::IoUring,
             |socket| async move {
                 let mut stream = accept(socket, ours).await.unwrap();
                 for _ in 0..20 {
-                    let request = receive(&mut stream).await.unwrap();
-                    assert_eq!(request.filled(), b"a request");
-                    drop(request);
-                    send(&mut stream, filled(Size::Small, 5, 0)).await.unwrap();
                     assert!(stream.rx.arm_lazily());
                     yielded().await;
                     // Those that the kernel has are counted too.
                     assert_eq!(figures().units_in_use, net::buffers_provided());
+                    waits.send(()).unwrap();
+                    let request = receive(&mut stream).await.unwrap();
+                    assert_eq!(request.filled(), b"a request");
+                    drop(request);
+                    send(&mut stream, filled(Size::Small, 5, 0)).await.unwrap();
                 }
             },
-            |socket| {
-                let mut peer = ask(&root, socket, suite);
+            move |socket| {
+                let mut peer = ask(root, socket, suite);
+                peer.conn.complete_io(&mut peer.sock).unwrap();
                 for _ in 0..20 {
+                    may_ask.recv().unwrap();
                     peer.write_all(b"a request").unwrap();
                     peer.read_exact(&mut [0; 5]).unwrap();
                 }
@@ -536,7 +547,7 @@ fn endpoints_are_greeted() {
                     // Armed while it waits to be used: tickets that come meanwhile are no reason to give it up.
                     assert!(stream.rx.arm_lazily());
                     yielded().await;
-                    poll_fn(|cx| Poll::Ready(assert!(stream.rx.poll_recv(cx).is_pending()))).await;
+                    assert!(poll_fn(|cx| Poll::Ready(stream.rx.poll_recv(cx).is_pending())).await);
                     for length in [5, LARGE_BYTES] {
                         send(&mut stream, filled(Size::Large, length, 0)).await.unwrap();
                         assert_eq!(receive(&mut stream).await.unwrap().filled(), b"thanks");
