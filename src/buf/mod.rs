@@ -320,10 +320,17 @@ impl Buf {
 
     /// Moves the filled bytes to the front, so that all other room is spare.
     pub fn compact(&mut self) {
-        self.block.copy_within(self.start as usize..self.end as usize, 0);
-        self.end -= self.start;
-        self.start = 0;
-        self.limit = self.block.len() as u32;
+        self.move_to(0, 0);
+    }
+
+    /// Moves the filled bytes so that there are `head` bytes of room before them, and `tail` behind what is received next.
+    /// They must fit between.
+    pub fn move_to(&mut self, head: usize, tail: usize) {
+        debug_assert!(head + self.len() + tail <= self.block.len());
+        self.block.copy_within(self.start as usize..self.end as usize, head);
+        self.end = head as u32 + (self.end - self.start);
+        self.start = head as u32;
+        self.limit = (self.block.len() - tail) as u32;
     }
 }
 
@@ -399,5 +406,10 @@ mod tests {
         buf.spare_mut()[0] = b'x';
         buf.commit(1);
         assert_eq!(buf.filled(), b"2hex");
+        assert!(buf.has_room(0, 1) && !buf.has_room(1, 0));
+        buf.move_to(5, 3);
+        assert_eq!(buf.filled(), b"2hex");
+        assert!(buf.has_room(5, 3) && !buf.has_room(6, 0));
+        assert_eq!(buf.spare_len(), SMALL_BYTES - 4 - 5 - 3);
     }
 }

@@ -67,7 +67,11 @@ impl Stream {
         };
         let (number, fd) = (socket.number(), socket.as_raw_fd());
         let (rx, tx) = (Receiver::Ring(number), Sender::Ring(number));
-        Ok(Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: Socket { _on_ring: Some(socket) } })
+        Ok(Self {
+            rx: Rx { receiver: rx, fd },
+            tx: Tx { sender: tx, fd },
+            socket: Socket { _on_ring: Some(socket) },
+        })
     }
 
     /// On monoio's epoll driver.
@@ -115,11 +119,6 @@ impl Drop for Tx {
 }
 
 impl Rx {
-    /// Sends a few bytes the other way at once, if the kernel takes them. Only while no send is under way.
-    pub fn send_at_once(&self, bytes: &[u8]) {
-        send_at_once(self.fd, bytes);
-    }
-
     /// Starts to receive into the buffer's spare room. One receive at a time.
     #[inline]
     pub fn arm(&mut self, buf: Buf) {
@@ -202,9 +201,12 @@ impl Rx {
 }
 
 impl Tx {
-    /// Sends a few bytes at once, if the kernel takes them. Only while no send is under way.
+    /// Sends a few bytes at once, if the kernel takes them. Only while no send is under way. Whether they were sent no one
+    /// asks: they are a connection's last words.
     pub fn send_at_once(&self, bytes: &[u8]) {
-        send_at_once(self.fd, bytes);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: valid bytes, and the descriptor is open for as long as `self`.
+        unsafe { libc::send(self.fd, bytes.as_ptr().cast(), bytes.len(), flags) };
     }
 
     /// Starts to send the buffer's filled bytes. One send at a time.
@@ -321,11 +323,4 @@ impl Tx {
         // SAFETY: the descriptor is open for as long as `self`; shutdown touches no memory.
         unsafe { libc::shutdown(self.fd, libc::SHUT_WR) };
     }
-}
-
-/// Whether they were sent no one asks: they are a connection's last words.
-fn send_at_once(fd: RawFd, bytes: &[u8]) {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: valid bytes, and the descriptor is open for as long as the half that has it.
-    unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, CommonState, ExtractedSecrets, ServerConfig,
+    ClientConfig, CommonState, ExtractedSecrets, InvalidMessage, PeerMisbehaved, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
     kernel::KernelConnection,
     server::{ServerConnectionData, UnbufferedServerConnection},
@@ -21,9 +21,10 @@ use thiserror::Error;
 
 use super::{
     certificate::Facts,
-    record::{RECORD_BYTES_MAX, record_len},
+    inbound::copy_of,
+    record::{RecordError, record_len},
     select,
-    stream::{Kernel, Stream},
+    stream::{Kernel, KernelSide, Stream},
 };
 use crate::{
     buf::{Buf, Size},
@@ -83,7 +84,7 @@ pub(super) trait Side {
     type Data;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn common(&self) -> &CommonState;
-    fn into_kernel(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error>;
+    fn into_kernel(self) -> Result<(ExtractedSecrets, KernelSide), rustls::Error>;
 }
 
 impl Side for UnbufferedServerConnection {
@@ -97,10 +98,10 @@ impl Side for UnbufferedServerConnection {
         self
     }
 
-    fn into_kernel(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error> {
+    fn into_kernel(self) -> Result<(ExtractedSecrets, KernelSide), rustls::Error> {
         let (secrets, kernel): (_, KernelConnection<ServerConnectionData>) =
             self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Kernel::Server(kernel)))
+        Ok((secrets, KernelSide::Server(kernel)))
     }
 }
 
@@ -115,10 +116,10 @@ impl Side for UnbufferedClientConnection {
         self
     }
 
-    fn into_kernel(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error> {
+    fn into_kernel(self) -> Result<(ExtractedSecrets, KernelSide), rustls::Error> {
         let (secrets, kernel): (_, KernelConnection<ClientConnectionData>) =
             self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Kernel::Client(kernel)))
+        Ok((secrets, KernelSide::Client(kernel)))
     }
 }
 
@@ -127,7 +128,7 @@ impl Side for UnbufferedClientConnection {
 /// # Errors
 /// The peer was told why, as far as it listens.
 pub async fn accept(socket: net::Stream, config: Arc<ServerConfig>) -> Result<Stream, HandshakeError> {
-    shake(UnbufferedServerConnection::new(config)?, socket).await
+    Handshake::new(UnbufferedServerConnection::new(config)?).run(socket).await
 }
 
 /// Greets an endpoint, which must be who `name` says. All that was to be sent is then sent.
@@ -139,7 +140,7 @@ pub async fn connect(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 ) -> Result<Stream, HandshakeError> {
-    let mut stream = shake(UnbufferedClientConnection::new(config, name)?, socket).await?;
+    let mut stream = Handshake::new(UnbufferedClientConnection::new(config, name)?).run(socket).await?;
     if stream.tx.is_sending() {
         let (result, _) = poll_fn(|cx| stream.tx.poll_sent(cx)).await;
         result?;
@@ -147,100 +148,156 @@ pub async fn connect(
     Ok(stream)
 }
 
-async fn shake<S: Side>(mut side: S, mut socket: net::Stream) -> Result<Stream, HandshakeError> {
-    let mut incoming = Incoming::default();
-    let mut flight = Vec::new();
-    let mut asked = None;
-    loop {
-        pace().await;
-        let advanced = advance(&mut side, &mut incoming, &mut flight);
-        asked = select::take_asked().or(asked);
-        match advanced {
-            Ok(Step::Done) => break,
-            Ok(Step::Blocked) => {
-                send(&mut socket.tx, &mut flight).await?;
-                incoming.receive(&mut socket.rx).await?;
-            }
-            Err(error) => {
-                // What rustls has to say about it goes out; whether it arrives is the peer's business.
-                if send(&mut socket.tx, &mut flight).await.is_ok() && socket.tx.is_sending() {
-                    let _ = poll_fn(|cx| poll_out(&mut socket.tx, cx)).await;
-                }
-                return Err(error);
-            }
-        }
-    }
-    send(&mut socket.tx, &mut flight).await?;
-    let session = session(&side, asked);
-    let suite_limit = limit(side.common());
-    let (secrets, kernel) = side.into_kernel()?;
-    let rest = match incoming.bytes.as_slice() {
-        [] => None,
-        rest => Some(buffer(rest).ok_or_else(no_buffer)?),
-    };
-    Ok(Stream::secured(socket, kernel, secrets, suite_limit, session, rest)?)
+/// A handshake under way.
+pub(super) struct Handshake<S> {
+    side: S,
+    incoming: Incoming,
+    /// What is to be sent.
+    flight: Vec<u8>,
+    /// The name that a client has asked for.
+    asked: Option<Box<str>>,
 }
 
 /// How far a handshake has come.
-enum Step {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
     Done,
     /// More must come; and what is to be said before was said.
     Blocked,
 }
 
-/// Does all that can be done without further bytes. What is to be sent is put into `flight`.
-fn advance<S: Side>(
-    side: &mut S,
-    incoming: &mut Incoming,
-    flight: &mut Vec<u8>,
-) -> Result<Step, HandshakeError> {
-    loop {
-        let status = side.process(&mut incoming.bytes[..incoming.shown]);
-        let discard = status.discard;
-        let is_blocked = match status.state {
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                encode(flight, |room| data.encode(room))?;
-                false
-            }
-            Ok(ConnectionState::TransmitTlsData(transmit)) => {
-                transmit.done();
-                false
-            }
-            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => true,
-            // Nothing is shown to rustls beyond its handshake, and there is no early data.
-            Ok(_) => return Err(HandshakeError::Gone),
-            Err(error) => {
-                incoming.discard(discard);
-                tell(side, incoming, flight);
-                return Err(error.into());
-            }
+/// What a handshake came to.
+pub(super) struct Shaken {
+    pub(super) kernel: Kernel,
+    pub(super) secrets: ExtractedSecrets,
+    pub(super) session: Session,
+    /// What came behind it.
+    pub(super) rest: Vec<u8>,
+}
+
+impl<S: Side> Handshake<S> {
+    pub(super) fn new(side: S) -> Self {
+        Self { side, incoming: Incoming::default(), flight: Vec::new(), asked: None }
+    }
+
+    async fn run(mut self, mut socket: net::Stream) -> Result<Stream, HandshakeError> {
+        if let Err(error) = self.shake(&mut socket).await {
+            see_off(&mut socket, &mut self.flight).await;
+            return Err(error);
+        }
+        let Shaken { kernel, secrets, session, rest } = self.finish()?;
+        let rest = match &*rest {
+            [] => None,
+            rest => Some(copy_of(rest).ok_or_else(no_buffer)?),
         };
-        incoming.discard(discard);
-        if !is_blocked {
-            continue;
+        Ok(Stream::secured(socket, kernel, secrets, session, rest)?)
+    }
+
+    async fn shake(&mut self, socket: &mut net::Stream) -> Result<(), HandshakeError> {
+        loop {
+            pace().await;
+            let step = self.advance()?;
+            send(&mut socket.tx, &mut self.flight).await?;
+            if step == Step::Done {
+                return Ok(());
+            }
+            // A peer that sends little at a time is not worth a step each time.
+            while !self.incoming.has_next() {
+                let buf = receive(&mut socket.rx).await?;
+                self.on_received(buf.filled())?;
+            }
         }
-        if !side.common().is_handshaking() {
-            return Ok(Step::Done);
+    }
+
+    /// Takes what came.
+    ///
+    /// # Errors
+    /// It is too much.
+    pub(super) fn on_received(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
+        self.incoming.add(bytes)
+    }
+
+    /// Takes what is to be sent.
+    pub(super) fn take_flight(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.flight)
+    }
+
+    /// Does all that can be done without further bytes.
+    ///
+    /// # Errors
+    /// What is to be sent may be an alert.
+    pub(super) fn advance(&mut self) -> Result<Step, HandshakeError> {
+        let step = self.advance_side();
+        if let Some(asked) = select::take_asked() {
+            self.asked = Some(asked);
         }
-        if !incoming.show_next()? {
-            return Ok(Step::Blocked);
+        step
+    }
+
+    fn advance_side(&mut self) -> Result<Step, HandshakeError> {
+        let Self { side, incoming, flight, .. } = self;
+        loop {
+            let status = side.process(&mut incoming.bytes[..incoming.shown]);
+            let discard = status.discard;
+            let is_blocked = match status.state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    encode(flight, |room| data.encode(room))?;
+                    false
+                }
+                Ok(ConnectionState::TransmitTlsData(transmit)) => {
+                    transmit.done();
+                    false
+                }
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => true,
+                // Nothing is shown to rustls beyond its handshake, and there is no early data.
+                Ok(_) => return Err(HandshakeError::Gone),
+                Err(error) => {
+                    incoming.discard(discard);
+                    tell(side, incoming, flight);
+                    return Err(error.into());
+                }
+            };
+            incoming.discard(discard);
+            if !is_blocked {
+                continue;
+            }
+            if !side.common().is_handshaking() {
+                // Something is left of what it was shown: a piece of a message under keys that are no longer in use.
+                let is_clean = incoming.shown == 0;
+                return if is_clean { Ok(Step::Done) } else { Err(pending_fragment()) };
+            }
+            if !incoming.show_next()? {
+                return Ok(Step::Blocked);
+            }
         }
+    }
+
+    /// What a handshake that is done came to.
+    ///
+    /// # Errors
+    /// It is not done.
+    pub(super) fn finish(self) -> Result<Shaken, HandshakeError> {
+        let session = session(&self.side, self.asked);
+        let sequence_max = limit(self.side.common());
+        let (secrets, side) = self.side.into_kernel()?;
+        Ok(Shaken { kernel: Kernel::new(side, sequence_max), secrets, session, rest: self.incoming.bytes })
     }
 }
 
-/// Adds the alert that rustls has made of an error.
+fn pending_fragment() -> HandshakeError {
+    rustls::Error::from(PeerMisbehaved::KeyEpochWithPendingFragment).into()
+}
+
+/// Adds the alert that rustls has made of an error. No more is asked of it than that: it would come to the same error again,
+/// and to another alert.
 fn tell<S: Side>(side: &mut S, incoming: &mut Incoming, flight: &mut Vec<u8>) {
-    loop {
+    while side.common().wants_write() {
         // With what is left of its input, which it may still refer to.
         let status = side.process(&mut incoming.bytes[..incoming.shown]);
         let discard = status.discard;
-        match status.state {
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                if encode(flight, |room| data.encode(room)).is_err() {
-                    return;
-                }
-            }
-            _ => return,
+        let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state else { return };
+        if encode(flight, |room| data.encode(room)).is_err() {
+            return;
         }
         incoming.discard(discard);
     }
@@ -277,16 +334,37 @@ struct Incoming {
     bytes: Vec<u8>,
     shown: usize,
     received: usize,
+    /// What follows is no record, and rustls was shown all of it, to say so.
+    is_lost: bool,
 }
 
 impl Incoming {
+    fn add(&mut self, bytes: &[u8]) -> Result<(), HandshakeError> {
+        self.received += bytes.len();
+        if self.received > HANDSHAKE_BYTES_MAX {
+            return Err(HandshakeError::TooLong);
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
     fn discard(&mut self, count: usize) {
         self.bytes.drain(..count);
         self.shown -= count;
     }
 
+    /// Whether there is a record to be shown, or something that will never be one.
+    fn has_next(&self) -> bool {
+        let hidden = &self.bytes[self.shown..];
+        record_len(hidden).map_or(true, |length| length.is_some_and(|length| length <= hidden.len()))
+    }
+
     /// Shows one more record, if it is there.
     fn show_next(&mut self) -> Result<bool, HandshakeError> {
+        if self.is_lost {
+            // rustls has nothing against it so far.
+            return Err(rustls::Error::from(InvalidMessage::InvalidContentType).into());
+        }
         let hidden = &self.bytes[self.shown..];
         match record_len(hidden) {
             Ok(Some(length)) if length <= hidden.len() => self.shown += length,
@@ -294,33 +372,45 @@ impl Incoming {
             Err(_) if self.received == hidden.len() && is_http(hidden) => {
                 return Err(HandshakeError::PlainHttp);
             }
+            Err(RecordError::TooLong) => return Err(HandshakeError::TooLong),
             // rustls says what is wrong with it, to the peer too.
-            Err(_) => self.shown = self.bytes.len(),
+            Err(_) => {
+                self.is_lost = true;
+                self.shown = self.bytes.len();
+            }
         }
         Ok(true)
-    }
-
-    async fn receive(&mut self, rx: &mut Rx) -> Result<(), HandshakeError> {
-        if !rx.is_armed() && !rx.arm_lazily() {
-            return Err(no_buffer());
-        }
-        let (result, buf) = poll_fn(|cx| rx.poll_recv(cx)).await;
-        let count = result?;
-        if count == 0 {
-            return Err(HandshakeError::Gone);
-        }
-        self.received += count;
-        if self.received > HANDSHAKE_BYTES_MAX {
-            return Err(HandshakeError::TooLong);
-        }
-        self.bytes.extend_from_slice(buf.filled());
-        Ok(())
     }
 }
 
 /// Whether a client seems to have taken the port for one without TLS.
 fn is_http(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(u8::is_ascii_uppercase)
+}
+
+async fn receive(rx: &mut Rx) -> Result<Buf, HandshakeError> {
+    if !rx.is_armed() && !rx.arm_lazily() {
+        return Err(no_buffer());
+    }
+    let (result, buf) = poll_fn(|cx| rx.poll_recv(cx)).await;
+    if result? == 0 { Err(HandshakeError::Gone) } else { Ok(buf) }
+}
+
+/// Sends what there is to say about a handshake that failed. Whether it arrives is the peer's business; but what it has sent
+/// meanwhile is read, since closing with bytes unread would reset the connection, and it would not learn why.
+async fn see_off(socket: &mut net::Stream, flight: &mut Vec<u8>) {
+    if send(&mut socket.tx, flight).await.is_err() {
+        return;
+    }
+    if socket.tx.is_sending() && poll_fn(|cx| poll_out(&mut socket.tx, cx)).await.is_err() {
+        return;
+    }
+    socket.tx.finish();
+    let mut read = 0;
+    while read < HANDSHAKE_BYTES_MAX && socket.rx.has_waiting() {
+        let Ok(buf) = receive(&mut socket.rx).await else { return };
+        read += buf.len();
+    }
 }
 
 /// Sends a flight. Its last piece may still be on its way when this is over.
@@ -350,12 +440,6 @@ fn no_buffer() -> HandshakeError {
     io::Error::from(io::ErrorKind::OutOfMemory).into()
 }
 
-fn buffer(bytes: &[u8]) -> Option<Buf> {
-    let size = if bytes.len() + RECORD_BYTES_MAX <= crate::buf::SMALL_BYTES { Size::Small } else { Size::Large };
-    let mut buf = Buf::take(size)?;
-    buf.push(bytes).then_some(buf)
-}
-
 fn session<S: Side>(side: &S, server_name: Option<Box<str>>) -> Session {
     let common = side.common();
     Session {
@@ -364,13 +448,13 @@ fn session<S: Side>(side: &S, server_name: Option<Box<str>>) -> Session {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         },
-        cipher: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+        cipher: common
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or("unknown"),
         is_resumed: common.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         protocol: common.alpn_protocol().map(Into::into),
-        peer: common
-            .peer_certificates()
-            .and_then(|chain| Facts::parse(chain.first()?).ok())
-            .map(Box::new),
+        peer: common.peer_certificates().and_then(|chain| Facts::parse(chain.first()?).ok()).map(Box::new),
     }
 }
 

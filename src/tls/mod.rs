@@ -7,10 +7,15 @@ mod authority;
 mod certificate;
 mod client;
 mod handshake;
+mod inbound;
 mod load;
 mod pem;
+mod receive;
 mod record;
+#[doc(hidden)]
+pub mod rehearsal;
 mod select;
+mod send;
 mod server;
 mod stream;
 mod tickets;

@@ -7,7 +7,7 @@ use std::{fmt, ops::Range};
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
-use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion};
+use rustls::{AlertDescription, ConnectionTrafficSecrets, ContentType, ProtocolVersion};
 
 use crate::buf::{Buf, FRAMING_BYTES};
 
@@ -30,6 +30,9 @@ const EXPLICIT_BYTES: usize = 8;
 /// What is put before a plaintext, and behind it, at most.
 pub(super) const SEAL_FRONT_BYTES: usize = HEADER_BYTES + EXPLICIT_BYTES;
 pub(super) const SEAL_BACK_BYTES: usize = 1 + TAG_BYTES;
+
+/// An alert as a record, at most.
+const ALERT_BYTES_MAX: usize = SEAL_FRONT_BYTES + 2 + SEAL_BACK_BYTES;
 
 const _: () = assert!(SEAL_FRONT_BYTES <= FRAMING_BYTES && SEAL_BACK_BYTES <= FRAMING_BYTES);
 
@@ -155,7 +158,12 @@ impl Protection {
     ///
     /// # Errors
     /// As above.
-    pub(super) fn seal_behind(&mut self, kind: ContentType, plaintext: &[u8], buf: &mut Buf) -> Result<(), RecordError> {
+    pub(super) fn seal_behind(
+        &mut self,
+        kind: ContentType,
+        plaintext: &[u8],
+        buf: &mut Buf,
+    ) -> Result<(), RecordError> {
         let (front, back) = self.overhead();
         let at = buf.len();
         let fits = buf.push(&[0; SEAL_FRONT_BYTES][..front])
@@ -164,11 +172,31 @@ impl Protection {
         if fits { self.seal_in_place(kind, &mut buf.filled_mut()[at..]) } else { Err(RecordError::TooLong) }
     }
 
+    /// An alert as a record, and how long that is (RFC 8446 §6).
+    ///
+    /// # Errors
+    /// The key is used up.
+    pub(super) fn seal_alert(
+        &mut self,
+        description: AlertDescription,
+    ) -> Result<([u8; ALERT_BYTES_MAX], usize), RecordError> {
+        let level = if description == AlertDescription::CloseNotify { 1 } else { 2 };
+        let mut record = [0; ALERT_BYTES_MAX];
+        let (front, back) = self.overhead();
+        record[front..front + 2].copy_from_slice(&[level, description.into()]);
+        let length = front + 2 + back;
+        self.seal_in_place(ContentType::Alert, &mut record[..length])?;
+        Ok((record, length))
+    }
+
     /// A record's room, with its plaintext in the right place, becomes the record.
     fn seal_in_place(&mut self, kind: ContentType, record: &mut [u8]) -> Result<(), RecordError> {
         let (front, back) = self.overhead();
         let length = record.len() - front - back;
-        if self.sequence >= self.sequence_max || length > PLAINTEXT_BYTES_MAX {
+        if length > PLAINTEXT_BYTES_MAX {
+            return Err(RecordError::TooLong);
+        }
+        if self.sequence >= self.sequence_max {
             return Err(RecordError::Exhausted);
         }
         let kind = u8::from(kind);
@@ -183,7 +211,8 @@ impl Protection {
             }
             Scheme::Explicit | Scheme::Implicit => {
                 record[HEADER_BYTES..front].copy_from_slice(&nonce[NONCE_LEN - (front - HEADER_BYTES)..]);
-                (header(kind, on_wire), About::Tls12(self.about(kind, length as u16)))
+                let about = self.about(header(kind, length as u16));
+                (header(kind, on_wire), About::Tls12(about))
             }
         };
         record[..HEADER_BYTES].copy_from_slice(&header);
@@ -215,13 +244,17 @@ impl Protection {
                 let nonce = unique(self.next_nonce());
                 let opened = self.key.open_in_place(nonce, Aad::from(*head), body);
                 let inner = opened.map_err(|_| RecordError::BadMac)?;
-                // Padding is zeros behind the type (RFC 8446 §5.4).
+                // Padding counts (RFC 8446 §5.4).
+                if inner.len() > PLAINTEXT_BYTES_MAX + 1 {
+                    return Err(RecordError::TooLong);
+                }
+                // It is zeros behind the type.
                 let at = inner.iter().rposition(|byte| *byte != 0).ok_or(RecordError::Malformed)?;
                 (HEADER_BYTES, inner[at], at)
             }
             Scheme::Implicit => {
                 let length = body.len().checked_sub(TAG_BYTES).ok_or(RecordError::BadMac)?;
-                let about = Aad::from(self.about(head[0], length as u16));
+                let about = Aad::from(self.about_plaintext(*head, length));
                 let opened = self.key.open_in_place(unique(self.next_nonce()), about, body);
                 opened.map_err(|_| RecordError::BadMac)?;
                 (HEADER_BYTES, head[0], length)
@@ -232,7 +265,7 @@ impl Protection {
                 let length = sealed.len().checked_sub(TAG_BYTES).ok_or(RecordError::BadMac)?;
                 let mut nonce = self.iv;
                 nonce[NONCE_LEN - EXPLICIT_BYTES..].copy_from_slice(explicit);
-                let about = Aad::from(self.about(head[0], length as u16));
+                let about = Aad::from(self.about_plaintext(*head, length));
                 self.key.open_in_place(unique(nonce), about, sealed).map_err(|_| RecordError::BadMac)?;
                 (HEADER_BYTES + EXPLICIT_BYTES, head[0], length)
             }
@@ -253,12 +286,19 @@ impl Protection {
         nonce
     }
 
-    /// What TLS 1.2 authenticates beside the plaintext (RFC 5246 §6.2.3.3).
-    fn about(&self, kind: u8, length: u16) -> [u8; 13] {
+    /// What TLS 1.2 authenticates beside the plaintext (RFC 5246 §6.2.3.3): its number, and its header as if it had not been
+    /// protected.
+    fn about(&self, plain_header: [u8; HEADER_BYTES]) -> [u8; 13] {
         let mut about = [0; 13];
         about[..8].copy_from_slice(&self.sequence.to_be_bytes());
-        about[8..].copy_from_slice(&header(kind, length));
+        about[8..].copy_from_slice(&plain_header);
         about
+    }
+
+    /// The same for a record that came with this header.
+    fn about_plaintext(&self, mut header: [u8; HEADER_BYTES], length: usize) -> [u8; 13] {
+        header[HEADER_BYTES - 2..].copy_from_slice(&(length as u16).to_be_bytes());
+        self.about(header)
     }
 }
 

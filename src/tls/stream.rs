@@ -6,31 +6,25 @@ use std::{
     cell::{Cell, RefCell},
     io,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use rustls::{
-    AlertDescription, ContentType, ExtractedSecrets, HandshakeType, ProtocolVersion,
-    client::ClientConnectionData, kernel::KernelConnection, server::ServerConnectionData,
+    AlertDescription, ExtractedSecrets, client::ClientConnectionData, kernel::KernelConnection,
+    server::ServerConnectionData,
 };
 
 use super::{
     handshake::Session,
-    record::{
-        Opened, PLAINTEXT_BYTES_MAX, Protection, RECORD_BYTES_MAX, RecordError, SEAL_BACK_BYTES,
-        SEAL_FRONT_BYTES, record_len,
-    },
+    inbound::{Direction, Inbound, Role, Secrets},
+    receive::SecuredRx,
+    record::Protection,
+    send::{Outbound, SecuredTx},
 };
 use crate::{
-    buf::{Buf, FRAMING_BYTES, LARGE_BYTES, SMALL_BYTES, Size},
+    buf::Buf,
     net::{self, Outcome},
 };
-
-/// Records in a row that carry nothing: tickets, renewed keys, and empty ones. Who sends more does nothing else.
-const IDLE_RECORDS_MAX: u32 = 32;
-
-/// Bytes of a handshake message behind the handshake, which is a ticket.
-const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// A connected socket, plain or secured. Dropping it ends what is under way and closes it.
 #[derive(Debug)]
@@ -106,25 +100,28 @@ impl std::fmt::Debug for dyn OtherTx {
     }
 }
 
-/// What rustls keeps of a connection: what renews its keys.
-pub(super) enum Kernel {
+/// What rustls keeps of a connection.
+pub(super) enum KernelSide {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
 }
 
-/// What both halves of a secured connection need.
-struct Shared {
-    seal: RefCell<Protection>,
-    kernel: RefCell<Kernel>,
-    version: ProtocolVersion,
+/// What renews a connection's keys.
+pub(super) struct Kernel {
+    side: KernelSide,
+    /// Records that the agreed cipher bears under one key.
     sequence_max: u64,
+}
+
+/// What both halves of a secured connection need.
+pub(super) struct Shared {
+    pub(super) kernel: RefCell<Kernel>,
     session: Rc<Session>,
     /// The peer wants our keys renewed (RFC 8446 §4.6.3): before the next bytes that we send.
-    owes_update: Cell<bool>,
-    /// A send is under way, so that nothing may come between its records.
-    is_sending: Cell<bool>,
-    /// Nothing more is to be said: we said that we close, or what was said is not understood.
-    is_over: Cell<bool>,
+    pub(super) owes_update: Cell<bool>,
+    /// What is to be said before the connection is closed, unless it was said: that this is its end, or else what is wrong.
+    /// Then nothing else is sent any more.
+    last: Cell<Option<AlertDescription>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -150,35 +147,22 @@ impl Stream {
         socket: net::Stream,
         kernel: Kernel,
         secrets: ExtractedSecrets,
-        sequence_max: u64,
         session: Session,
         rest: Option<Buf>,
     ) -> Result<Self, rustls::Error> {
-        let version = kernel.version();
         let session = Rc::new(session);
+        let role = kernel.role();
+        let open = Protection::new(role.version, secrets.rx, u64::MAX)?;
+        let seal = Protection::new(role.version, secrets.tx, kernel.sequence_max)?;
         let shared = Rc::new(Shared {
-            seal: RefCell::new(Protection::new(version, secrets.tx, sequence_max)?),
             kernel: RefCell::new(kernel),
-            version,
-            sequence_max,
             session: Rc::clone(&session),
             owes_update: Cell::new(false),
-            is_sending: Cell::new(false),
-            is_over: Cell::new(false),
+            last: Cell::new(Some(AlertDescription::CloseNotify)),
         });
         let net::Stream { rx, tx, socket } = socket;
-        let rx = SecuredRx {
-            open: Protection::new(version, secrets.rx, u64::MAX)?,
-            inner: rx,
-            shared: Rc::clone(&shared),
-            partial: rest,
-            held: None,
-            armed: Armed::No,
-            state: State::Open,
-            idle_records: 0,
-            message: Vec::new(),
-        };
-        let tx = SecuredTx { inner: tx, shared: Rc::clone(&shared), rest: None, failure: None };
+        let rx = SecuredRx::new(rx, Inbound::new(open, role, rest), Rc::clone(&shared));
+        let tx = SecuredTx::new(tx, Outbound::new(seal, role.version), Rc::clone(&shared));
         Ok(Self {
             rx: Rx::Secured(Box::new(rx)),
             tx: Tx::Secured(Box::new(tx)),
@@ -196,7 +180,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Tx::Secured(tx) = &mut self.tx {
-            tx.say_close();
+            tx.say_last();
         }
     }
 }
@@ -303,35 +287,17 @@ impl Tx {
 
     /// Bytes that the peer has taken so far, as far as it has said so; records count whole.
     pub fn taken(&self) -> u64 {
-        match self {
-            Self::Plain(tx) => tx.taken(),
-            Self::Secured(tx) => tx.inner.taken(),
-            Self::Other(tx) => tx.taken(),
-        }
+        either!(self, tx => tx.taken())
     }
 
     /// Resets the connection.
     pub fn abort(&mut self) {
-        match self {
-            Self::Plain(tx) => tx.abort(),
-            Self::Secured(tx) => {
-                tx.shared.is_over.set(true);
-                tx.inner.abort();
-            }
-            Self::Other(tx) => tx.abort(),
-        }
+        either!(self, tx => tx.abort());
     }
 
     /// Ends this direction: the peer sees the end of the stream, and can still send.
     pub fn finish(&mut self) {
-        match self {
-            Self::Plain(tx) => tx.finish(),
-            Self::Secured(tx) => {
-                tx.say_close();
-                tx.inner.finish();
-            }
-            Self::Other(tx) => tx.finish(),
-        }
+        either!(self, tx => tx.finish());
     }
 
     /// Whether bytes can come to it through a [`net::Pipe`].
@@ -349,508 +315,65 @@ impl Tx {
 }
 
 impl Kernel {
-    fn version(&self) -> ProtocolVersion {
-        match self {
-            Self::Client(kernel) => kernel.protocol_version(),
-            Self::Server(kernel) => kernel.protocol_version(),
+    pub(super) fn new(side: KernelSide, sequence_max: u64) -> Self {
+        Self { side, sequence_max }
+    }
+
+    pub(super) fn sequence_max(&self) -> u64 {
+        self.sequence_max
+    }
+
+    pub(super) fn role(&self) -> Role {
+        match &self.side {
+            KernelSide::Client(kernel) => Role { version: kernel.protocol_version(), is_client: true },
+            KernelSide::Server(kernel) => Role { version: kernel.protocol_version(), is_client: false },
+        }
+    }
+}
+
+impl Secrets for Kernel {
+    fn renewed(&mut self, direction: Direction) -> Result<Protection, rustls::Error> {
+        let secrets = match (&mut self.side, direction) {
+            (KernelSide::Client(kernel), Direction::Receive) => kernel.update_rx_secret(),
+            (KernelSide::Client(kernel), Direction::Send) => kernel.update_tx_secret(),
+            (KernelSide::Server(kernel), Direction::Receive) => kernel.update_rx_secret(),
+            (KernelSide::Server(kernel), Direction::Send) => kernel.update_tx_secret(),
+        };
+        let sequence_max = match direction {
+            // The peer's to know: what it has sent it has sent.
+            Direction::Receive => u64::MAX,
+            Direction::Send => self.sequence_max,
+        };
+        Protection::new(self.role().version, secrets?, sequence_max)
+    }
+
+    fn on_ticket(&mut self, ticket: &[u8]) -> Result<(), rustls::Error> {
+        match &mut self.side {
+            KernelSide::Client(kernel) => kernel.handle_new_session_ticket(ticket),
+            KernelSide::Server(_) => Err(rustls::Error::General("a ticket for a server".into())),
         }
     }
 }
 
 impl Shared {
-    /// New keys for what comes, or for what goes.
-    fn renewed(&self, sends: bool) -> Result<Protection, rustls::Error> {
-        let secrets = match (&mut *self.kernel.borrow_mut(), sends) {
-            (Kernel::Client(kernel), true) => kernel.update_tx_secret(),
-            (Kernel::Client(kernel), false) => kernel.update_rx_secret(),
-            (Kernel::Server(kernel), true) => kernel.update_tx_secret(),
-            (Kernel::Server(kernel), false) => kernel.update_rx_secret(),
-        };
-        Protection::new(self.version, secrets?, if sends { self.sequence_max } else { u64::MAX })
+    /// Whether neither half has failed, and the end was not said.
+    pub(super) fn is_sound(&self) -> bool {
+        self.last.get() == Some(AlertDescription::CloseNotify)
     }
 
-    /// An alert as a record (RFC 8446 §6).
-    fn alert(&self, description: AlertDescription) -> Option<Buf> {
-        let level = if description == AlertDescription::CloseNotify { 1 } else { 2 };
-        let mut buf = Buf::take_reserved()?;
-        buf.reset(SEAL_FRONT_BYTES, SEAL_BACK_BYTES);
-        let is_sealed = buf.push(&[level, u8::from(description)])
-            && self.seal.borrow_mut().seal(ContentType::Alert, &mut buf).is_ok();
-        is_sealed.then_some(buf)
+    /// The first thing that is wrong is what the peer is told, if it is still told anything.
+    pub(super) fn say_instead(&self, alert: AlertDescription) {
+        if self.is_sound() {
+            self.last.set(Some(alert));
+        }
+    }
+
+    pub(super) fn say_nothing(&self) {
+        self.last.set(None);
+    }
+
+    /// What is to be said last; it is said once.
+    pub(super) fn take_last(&self) -> Option<AlertDescription> {
+        self.last.take()
     }
 }
-
-/// The receiving half of a secured connection.
-pub struct SecuredRx {
-    inner: net::Rx,
-    open: Protection,
-    shared: Rc<Shared>,
-    /// What came of a record that is not whole.
-    partial: Option<Buf>,
-    /// Plaintext that found no room.
-    held: Option<Buf>,
-    armed: Armed,
-    state: State,
-    /// Records in a row that carried nothing.
-    idle_records: u32,
-    /// What came of a handshake message that is not whole.
-    message: Vec<u8>,
-}
-
-/// Where plaintext is to go.
-enum Armed {
-    No,
-    /// Into whatever buffer it comes in.
-    Anywhere,
-    /// Behind what is in this one.
-    Behind(Buf),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    /// The peer said that it sends no more.
-    Ended,
-    /// What comes is not understood.
-    Failed(io::ErrorKind),
-}
-
-impl std::fmt::Debug for SecuredRx {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecuredRx").field("state", &self.state).finish_non_exhaustive()
-    }
-}
-
-impl SecuredRx {
-    fn arm(&mut self, buf: Buf) {
-        debug_assert!(!self.is_armed(), "one receive at a time");
-        if !buf.is_empty() {
-            self.armed = Armed::Behind(buf);
-            self.receive();
-            return;
-        }
-        self.armed = Armed::Anywhere;
-        if self.needs_nothing() {
-            return;
-        }
-        // A large buffer takes several records at once, and what came of one before.
-        if buf.spare_len() >= 2 * RECORD_BYTES_MAX {
-            self.receive_into(buf);
-        } else {
-            drop(buf);
-            self.receive();
-        }
-    }
-
-    fn arm_lazily(&mut self) -> bool {
-        self.armed = Armed::Anywhere;
-        self.receive();
-        if self.state == State::Failed(io::ErrorKind::OutOfMemory) {
-            self.armed = Armed::No;
-            return false;
-        }
-        true
-    }
-
-    fn is_armed(&self) -> bool {
-        !matches!(self.armed, Armed::No)
-    }
-
-    fn has_waiting(&self) -> bool {
-        self.held.is_some() || self.partial.is_some() || self.inner.has_waiting()
-    }
-
-    /// Whether the next result is here already.
-    fn needs_nothing(&self) -> bool {
-        self.held.is_some() || self.state != State::Open || self.partial.as_ref().is_some_and(has_record)
-    }
-
-    /// Asks the socket for more, unless the next result is here already. What came of a record is added to.
-    fn receive(&mut self) {
-        if self.needs_nothing() {
-            return;
-        }
-        match self.partial.take() {
-            None if self.inner.arm_lazily() => {}
-            Some(partial) => match with_record_room(partial) {
-                Some(partial) => self.inner.arm(partial),
-                None => self.state = State::Failed(io::ErrorKind::OutOfMemory),
-            },
-            None => self.state = State::Failed(io::ErrorKind::OutOfMemory),
-        }
-    }
-
-    fn receive_into(&mut self, mut buf: Buf) {
-        if let Some(partial) = self.partial.take() {
-            let fits = buf.push(partial.filled());
-            debug_assert!(fits, "it is less than a record");
-        }
-        self.inner.arm(buf);
-    }
-
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<usize>> {
-        if !self.is_armed() {
-            return Poll::Pending;
-        }
-        loop {
-            if let Some(held) = self.held.take() {
-                return Poll::Ready(self.deliver(held));
-            }
-            let came = match self.partial.take_if(|partial| has_record(partial)) {
-                Some(whole) => whole,
-                None if self.state == State::Open => {
-                    let (result, buf) = ready!(self.inner.poll_recv(cx));
-                    match result {
-                        Ok(1..) => buf,
-                        // Only the peer's own word makes an end: anyone on the way can end a connection.
-                        Ok(0) => {
-                            self.state = State::Failed(io::ErrorKind::UnexpectedEof);
-                            continue;
-                        }
-                        Err(error) => {
-                            self.armed = Armed::No;
-                            return Poll::Ready((Err(error), buf));
-                        }
-                    }
-                }
-                None => return Poll::Ready(self.end()),
-            };
-            match self.open_all(came) {
-                Ok(Some(plaintext)) => return Poll::Ready(self.deliver(plaintext)),
-                Ok(None) => self.receive(),
-                Err(alert) => self.fail(alert),
-            }
-        }
-    }
-
-    /// The end, or the failure, each time that it is asked for.
-    fn end(&mut self) -> Outcome<usize> {
-        let buf = match std::mem::replace(&mut self.armed, Armed::No) {
-            Armed::Behind(buf) => buf,
-            Armed::No | Armed::Anywhere => Buf::none(),
-        };
-        match self.state {
-            State::Failed(kind) => (Err(kind.into()), buf),
-            State::Open | State::Ended => (Ok(0), buf),
-        }
-    }
-
-    fn deliver(&mut self, mut plaintext: Buf) -> Outcome<usize> {
-        match std::mem::replace(&mut self.armed, Armed::No) {
-            Armed::No | Armed::Anywhere => (Ok(plaintext.len()), plaintext),
-            Armed::Behind(mut buf) => {
-                let count = plaintext.len().min(buf.spare_len());
-                let fits = buf.push(&plaintext.filled()[..count]);
-                debug_assert!(fits, "there is room for it");
-                plaintext.consume(count);
-                self.held = Some(plaintext).filter(|rest| !rest.is_empty());
-                (Ok(count), buf)
-            }
-        }
-    }
-
-    /// Opens the whole records in `buf`. Their plaintext stays in it, moved together; a record that is not whole is kept.
-    fn open_all(&mut self, mut buf: Buf) -> Result<Option<Buf>, AlertDescription> {
-        let (mut read, mut written) = (0, 0);
-        while self.state == State::Open {
-            let Some(length) = record_len(&buf.filled()[read..]).map_err(alert_of)? else { break };
-            let Some(record) = buf.filled_mut().get_mut(read..read + length) else { break };
-            let Opened { kind, plaintext } = self.open.open(record).map_err(alert_of)?;
-            self.idle_records += 1;
-            if kind == ContentType::ApplicationData {
-                let bytes = plaintext.start + read..plaintext.end + read;
-                if written == 0 && read == 0 {
-                    // The ordinary case is one record, which is not moved.
-                    buf.consume(bytes.start);
-                    read = length - bytes.start;
-                    written = bytes.len();
-                } else {
-                    let count = bytes.len();
-                    buf.filled_mut().copy_within(bytes, written);
-                    written += count;
-                    read += length;
-                }
-                if written > 0 {
-                    self.idle_records = 0;
-                }
-            } else {
-                let message = record[plaintext].to_vec();
-                read += length;
-                self.on_message(kind, &message)?;
-            }
-            if self.idle_records > IDLE_RECORDS_MAX {
-                return Err(AlertDescription::UnexpectedMessage);
-            }
-        }
-        if self.state == State::Open && read < buf.len() {
-            if written == 0 {
-                buf.consume(read);
-                self.partial = Some(buf);
-                return Ok(None);
-            }
-            self.partial = Some(copy_of(&buf.filled()[read..]).ok_or(AlertDescription::InternalError)?);
-        }
-        buf.truncate(written);
-        Ok(Some(buf).filter(|buf| !buf.is_empty()))
-    }
-
-    /// Anything that is not application data.
-    fn on_message(&mut self, kind: ContentType, message: &[u8]) -> Result<(), AlertDescription> {
-        match kind {
-            ContentType::Alert => match *message {
-                [_, description] if AlertDescription::from(description) == AlertDescription::CloseNotify => {
-                    self.state = State::Ended;
-                }
-                // A user's cancellation is followed by the close (RFC 8446 §6.1). TLS 1.2 has warnings.
-                [_, description]
-                    if AlertDescription::from(description) == AlertDescription::UserCanceled => {}
-                [1, _] if self.shared.version == ProtocolVersion::TLSv1_2 => {}
-                [_, _] => {
-                    self.shared.is_over.set(true);
-                    self.state = State::Failed(io::ErrorKind::ConnectionReset);
-                }
-                _ => return Err(AlertDescription::DecodeError),
-            },
-            ContentType::Handshake if self.shared.version == ProtocolVersion::TLSv1_3 => {
-                if message.is_empty() || self.message.len() + message.len() > MESSAGE_BYTES_MAX {
-                    return Err(AlertDescription::UnexpectedMessage);
-                }
-                self.message.extend_from_slice(message);
-                while let Some((kind, body)) = next_message(&self.message) {
-                    let (length, body) = (body.len() + 4, body.to_vec());
-                    let is_last = length == self.message.len();
-                    self.message.drain(..length);
-                    self.on_handshake(kind, &body, is_last)?;
-                }
-                if self.message.is_empty() {
-                    self.message = Vec::new();
-                }
-            }
-            // No renegotiation (RFC 9325 §3.5), and no change of ciphers behind the handshake.
-            _ => return Err(AlertDescription::UnexpectedMessage),
-        }
-        Ok(())
-    }
-
-    fn on_handshake(
-        &mut self,
-        kind: HandshakeType,
-        body: &[u8],
-        is_last: bool,
-    ) -> Result<(), AlertDescription> {
-        match (kind, body) {
-            // What follows is under the new keys, so nothing of the old may follow (RFC 8446 §5.1).
-            (HandshakeType::KeyUpdate, [request @ (0 | 1)]) if is_last => {
-                self.open = self.shared.renewed(false).map_err(|_| AlertDescription::InternalError)?;
-                if *request == 1 {
-                    self.shared.owes_update.set(true);
-                }
-            }
-            (HandshakeType::NewSessionTicket, ticket) => match &mut *self.shared.kernel.borrow_mut() {
-                Kernel::Client(kernel) => {
-                    kernel.handle_new_session_ticket(ticket).map_err(|_| AlertDescription::DecodeError)?;
-                }
-                Kernel::Server(_) => return Err(AlertDescription::UnexpectedMessage),
-            },
-            _ => return Err(AlertDescription::UnexpectedMessage),
-        }
-        Ok(())
-    }
-
-    /// Nothing more is understood: the peer is told why, if that can be said between two records.
-    fn fail(&mut self, alert: AlertDescription) {
-        self.state = State::Failed(match alert {
-            AlertDescription::InternalError => io::ErrorKind::OutOfMemory,
-            _ => io::ErrorKind::InvalidData,
-        });
-        if !self.shared.is_sending.get()
-            && !self.shared.is_over.replace(true)
-            && let Some(record) = self.shared.alert(alert)
-        {
-            self.inner.send_at_once(record.filled());
-        }
-    }
-}
-
-fn alert_of(error: RecordError) -> AlertDescription {
-    match error {
-        RecordError::Malformed => AlertDescription::UnexpectedMessage,
-        RecordError::TooLong => AlertDescription::RecordOverflow,
-        RecordError::BadMac => AlertDescription::BadRecordMac,
-        RecordError::Exhausted => AlertDescription::InternalError,
-    }
-}
-
-/// A whole handshake message at the front of `bytes`: its type and body.
-fn next_message(bytes: &[u8]) -> Option<(HandshakeType, &[u8])> {
-    let &[kind, high, middle, low, ref rest @ ..] = bytes else { return None };
-    let length = u32::from_be_bytes([0, high, middle, low]) as usize;
-    Some((kind.into(), rest.get(..length)?))
-}
-
-/// Whether a buffer begins with a whole record, or with something that will never be one.
-fn has_record(buf: &Buf) -> bool {
-    match record_len(buf.filled()) {
-        Ok(Some(length)) => length <= buf.len(),
-        Ok(None) => false,
-        Err(_) => true,
-    }
-}
-
-/// The same bytes with room for the rest of the record that they begin.
-fn with_record_room(mut buf: Buf) -> Option<Buf> {
-    let whole = record_len(buf.filled()).ok().flatten().unwrap_or(RECORD_BYTES_MAX);
-    if buf.len() + buf.spare_len() >= whole {
-        return Some(buf);
-    }
-    if whole + 2 * FRAMING_BYTES <= buf.capacity() {
-        buf.compact();
-        return Some(buf);
-    }
-    let mut large = Buf::take(Size::Large)?;
-    large.reset(FRAMING_BYTES, FRAMING_BYTES);
-    large.push(buf.filled()).then_some(large)
-}
-
-/// A buffer of its own for the beginning of a record, with room for the rest.
-fn copy_of(bytes: &[u8]) -> Option<Buf> {
-    let whole = record_len(bytes).ok().flatten().unwrap_or(RECORD_BYTES_MAX).max(bytes.len());
-    let size = if whole + 2 * FRAMING_BYTES <= SMALL_BYTES { Size::Small } else { Size::Large };
-    let mut buf = Buf::take(size)?;
-    buf.reset(FRAMING_BYTES, FRAMING_BYTES);
-    buf.push(bytes).then_some(buf)
-}
-
-/// The sending half of a secured connection.
-pub struct SecuredTx {
-    inner: net::Tx,
-    shared: Rc<Shared>,
-    /// Plaintext that is to follow what is under way.
-    rest: Option<Buf>,
-    /// Why no more can be sent.
-    failure: Option<io::ErrorKind>,
-}
-
-impl std::fmt::Debug for SecuredTx {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecuredTx").field("failure", &self.failure).finish_non_exhaustive()
-    }
-}
-
-/// Plaintext that goes into one large buffer of records.
-const PLAINTEXT_PER_SEND: usize = {
-    let per_record = SEAL_FRONT_BYTES + SEAL_BACK_BYTES;
-    // The last one's room is kept for keys that are to be renewed first.
-    (LARGE_BYTES / (PLAINTEXT_BYTES_MAX + per_record)) * PLAINTEXT_BYTES_MAX
-};
-
-impl SecuredTx {
-    fn arm(&mut self, mut buf: Buf) {
-        self.shared.is_sending.set(true);
-        let mut seal = self.shared.seal.borrow_mut();
-        let is_simple = buf.len() <= PLAINTEXT_BYTES_MAX
-            && buf.has_room(SEAL_FRONT_BYTES, SEAL_BACK_BYTES)
-            && !self.shared.owes_update.get()
-            && !seal.is_used_up();
-        if !is_simple {
-            drop(seal);
-            self.rest = Some(buf);
-            return self.send_on();
-        }
-        match seal.seal(ContentType::ApplicationData, &mut buf) {
-            Ok(()) => self.inner.arm(buf),
-            Err(_) => self.failure = Some(io::ErrorKind::Other),
-        }
-    }
-
-    /// Sends as much of the rest as fits into one buffer.
-    fn send_on(&mut self) {
-        let Some(mut rest) = self.rest.take() else { return };
-        match self.records_of(&mut rest) {
-            Ok(records) => {
-                self.rest = Some(rest);
-                self.inner.arm(records);
-            }
-            Err(kind) => self.failure = Some(kind),
-        }
-    }
-
-    fn records_of(&mut self, rest: &mut Buf) -> Result<Buf, io::ErrorKind> {
-        let mut seal = self.shared.seal.borrow_mut();
-        // New keys, and one record.
-        let least = rest.len() + KEY_UPDATE.len() + 2 * (SEAL_FRONT_BYTES + SEAL_BACK_BYTES);
-        let size = if least <= SMALL_BYTES { Size::Small } else { Size::Large };
-        let mut out = Buf::take(size).ok_or(io::ErrorKind::OutOfMemory)?;
-        let failed = |_| io::ErrorKind::Other;
-        let is_to_renew = seal.is_used_up() && self.shared.version == ProtocolVersion::TLSv1_3;
-        if self.shared.owes_update.take() || is_to_renew {
-            seal.seal_behind(ContentType::Handshake, &KEY_UPDATE, &mut out).map_err(failed)?;
-            *seal = self.shared.renewed(true).map_err(|_| io::ErrorKind::Other)?;
-        }
-        let mut left = PLAINTEXT_PER_SEND;
-        while !rest.is_empty() && left > 0 {
-            let count = rest.len().min(PLAINTEXT_BYTES_MAX).min(left);
-            seal.seal_behind(ContentType::ApplicationData, &rest.filled()[..count], &mut out).map_err(failed)?;
-            rest.consume(count);
-            left -= count;
-        }
-        Ok(out)
-    }
-
-    fn is_sending(&self) -> bool {
-        self.inner.is_sending() || self.rest.is_some() || self.failure.is_some()
-    }
-
-    fn goes_on_alone(&self) -> bool {
-        self.inner.goes_on_alone() && self.rest.is_none() && self.failure.is_none()
-    }
-
-    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<()>> {
-        loop {
-            if let Some(kind) = self.failure {
-                self.shared.is_over.set(true);
-                return Poll::Ready((Err(kind.into()), Buf::none()));
-            }
-            let (result, buf) = ready!(self.inner.poll_sent(cx));
-            if result.is_err() {
-                self.shared.is_over.set(true);
-                self.shared.is_sending.set(false);
-                return Poll::Ready((result, buf));
-            }
-            match self.rest.take_if(|rest| rest.is_empty()) {
-                Some(sent) => {
-                    self.shared.is_sending.set(false);
-                    return Poll::Ready((Ok(()), sent));
-                }
-                None if self.rest.is_some() => self.send_on(),
-                None => {
-                    self.shared.is_sending.set(false);
-                    return Poll::Ready((Ok(()), buf));
-                }
-            }
-        }
-    }
-
-    fn look(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.rest.is_some() || self.failure.is_some() {
-            return self.poll_sent(cx).map(|(result, _)| result);
-        }
-        let result = ready!(self.inner.look(cx));
-        self.shared.is_sending.set(false);
-        Poll::Ready(result)
-    }
-
-    /// Tells the peer that no more comes (RFC 8446 §6.1), if that can be said between two records. Whether it hears it is
-    /// its own business.
-    fn say_close(&mut self) {
-        if self.inner.is_sending() || self.rest.is_some() || self.shared.is_over.replace(true) {
-            return;
-        }
-        if let Some(record) = self.shared.alert(AlertDescription::CloseNotify) {
-            self.inner.send_at_once(record.filled());
-        }
-    }
-}
-
-/// New keys follow; the peer's need not be renewed (RFC 8446 §4.6.3).
-const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
