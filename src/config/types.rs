@@ -11,7 +11,9 @@ mod path;
 mod tls;
 
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
-pub use tls::{AlpnProtocol, CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion};
+pub use tls::{
+    AlpnProtocol, CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion,
+};
 
 pub use super::values::Workers;
 use super::values::{ByteSize, OneOrMany, Span};

@@ -110,7 +110,9 @@ impl Incoming {
             Armed::Behind(_) | Armed::Anywhere | Armed::No => {
                 let wants_large = self.chunk.len() + CHUNK_FRAMING + 2 * FRAMING_BYTES > SMALL_BYTES;
                 let taken = Buf::take(if wants_large { Size::Large } else { Size::Small });
-                let Some(mut buf) = taken else { return (Err(io::ErrorKind::OutOfMemory.into()), Buf::none()) };
+                let Some(mut buf) = taken else {
+                    return (Err(io::ErrorKind::OutOfMemory.into()), Buf::none());
+                };
                 buf.reset(FRAMING_BYTES, FRAMING_BYTES);
                 buf
             }

@@ -51,6 +51,7 @@ pub struct DownstreamLimits {
 /// A client's connection.
 pub struct Downstream {
     connection: Connection<Io, Bytes>,
+    is_secured: bool,
     heartbeat: Heartbeat,
 }
 
@@ -89,9 +90,10 @@ impl Downstream {
             .max_concurrent_reset_streams(RESETS_REMEMBERED_MAX)
             .max_local_error_reset_streams(Some(ERRORS_MAX))
             .enable_connect_protocol();
+        let is_secured = io.is_secured();
         let mut connection = builder.handshake(io).await?;
         let heartbeat = Heartbeat::new(connection.ping_pong(), deadline);
-        Ok(Self { connection, heartbeat })
+        Ok(Self { connection, is_secured, heartbeat })
     }
 
     /// The next request. It also does the connection's I/O, so it is to be polled for as long as streams live.
@@ -100,7 +102,7 @@ impl Downstream {
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    if let Some(accepted) = show(request, respond) {
+                    if let Some(accepted) = show(request, respond, self.is_secured) {
                         return Poll::Ready(Some(accepted));
                     }
                 }
@@ -117,7 +119,11 @@ impl Downstream {
 }
 
 /// Shows a request as a connection; one that cannot be shown is reset, and `None`.
-fn show(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Option<Accepted> {
+fn show(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    is_secured: bool,
+) -> Option<Accepted> {
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, ());
     let is_small = room_for(&request) + 2 * FRAMING_BYTES <= SMALL_BYTES;
@@ -126,7 +132,7 @@ fn show(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Optio
         return None;
     };
     head.reset(FRAMING_BYTES, FRAMING_BYTES);
-    let framing = match put_request(&request, !body.is_end_stream(), &mut head) {
+    let framing = match put_request(&request, !body.is_end_stream(), is_secured, &mut head) {
         Ok(framing) => framing,
         Err(malformed) => {
             respond.send_reset(match malformed {
@@ -336,7 +342,8 @@ impl StreamTx {
         let limits = HeadLimits { head_bytes: LARGE_BYTES, headers: FIELDS_MAX, target_bytes: 0 };
         let mut head = ResponseHead::default();
         // Heads are written in one piece, by this process.
-        let Ok(Parsed::Complete { head_len }) = parse_response(buf.filled(), &mut 0, &limits, &mut head) else {
+        let Ok(Parsed::Complete { head_len }) = parse_response(buf.filled(), &mut 0, &limits, &mut head)
+        else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let is_switch = head.status == 101;
@@ -345,7 +352,8 @@ impl StreamTx {
         }
         // RFC 8441 §5: 200 is what 101 is in HTTP/1.
         let status = if is_switch { 200 } else { head.status };
-        let response = response_of(&head, &buf.filled()[..head_len], status).ok_or(io::ErrorKind::InvalidData)?;
+        let response =
+            response_of(&head, &buf.filled()[..head_len], status).ok_or(io::ErrorKind::InvalidData)?;
         buf.consume(head_len);
         let mut out = self.out.borrow_mut();
         let Out::Head(respond) = &mut *out else { return Err(io::ErrorKind::ConnectionReset.into()) };

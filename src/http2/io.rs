@@ -29,6 +29,11 @@ impl Io {
         Self { stream, inbox: inbox.filter(|buf| !buf.is_empty()), outbox: None }
     }
 
+    /// Whether the bytes go by TLS.
+    pub(super) fn is_secured(&self) -> bool {
+        self.stream.session().is_some()
+    }
+
     /// Waits until the send before is out.
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.stream.tx.is_sending() {
@@ -79,11 +84,7 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         loop {
             if this.outbox.is_none() {

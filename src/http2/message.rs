@@ -40,8 +40,20 @@ pub(super) enum Framing {
 }
 
 /// Puts a request's head into `out`. `has_body`: its stream has not ended with its head.
-pub(super) fn put_request(request: &Request<()>, has_body: bool, out: &mut Buf) -> Result<Framing, Malformed> {
+pub(super) fn put_request(
+    request: &Request<()>,
+    has_body: bool,
+    is_secured: bool,
+    out: &mut Buf,
+) -> Result<Framing, Malformed> {
     let (uri, fields) = (request.uri(), request.headers());
+    let scheme = match uri.scheme_str() {
+        None if request.method() == Method::CONNECT => None,
+        Some(scheme @ ("http" | "https")) => Some(scheme),
+        _ => return Err(Malformed::Pseudo),
+    };
+    // Another scheme than the connection's is said as HTTP/1 says it, and answered alike.
+    let other = scheme.filter(|scheme| (*scheme == "https") != is_secured);
     let protocol = request.extensions().get::<h2::ext::Protocol>();
     let authority = authority(request)?;
     let mut head = Head { out, fits: true };
@@ -60,7 +72,11 @@ pub(super) fn put_request(request: &Request<()>, has_body: bool, out: &mut Buf) 
                 (_, Some(path)) => path.as_str().as_bytes(),
                 (_, None) => return Err(Malformed::Pseudo),
             };
-            head.put(&[request.method().as_str().as_bytes(), b" ", target]);
+            head.put(&[request.method().as_str().as_bytes(), b" "]);
+            if let Some(scheme) = other.filter(|_| target.starts_with(b"/")) {
+                head.put(&[scheme.as_bytes(), b"://", authority]);
+            }
+            head.put(&[target]);
             match (has_body, fields.contains_key(header::CONTENT_LENGTH)) {
                 (false, _) => Framing::None,
                 (true, true) => Framing::Plain,
@@ -178,7 +194,8 @@ pub(super) fn trailers_of(lines: &[u8]) -> HeaderMap {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let value = line[colon + 1..].trim_ascii();
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
             && !is_of_connection(&name)
         {
             trailers.append(name, value);
@@ -201,7 +218,8 @@ pub(super) fn response_of(head: &ResponseHead, bytes: &[u8], status: u16) -> Opt
         if is_of_connection(&name) {
             continue;
         }
-        let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value_at.bytes(bytes))).ok()?;
+        let value =
+            HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value_at.bytes(bytes))).ok()?;
         fields.append(name, value);
     }
     Some(response)
@@ -239,10 +257,11 @@ pub(super) fn request_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> 
     fields.reserve(head.fields.len());
     for field in head.fields.iter() {
         let name = HeaderName::from_bytes(field.name_at.bytes(bytes)).ok()?;
-        if name == header::HOST || name == header::TE || name == header::EXPECT || is_of_connection(&name) {
+        if name == header::HOST || name == header::TE || is_of_connection(&name) {
             continue;
         }
-        let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value_at.bytes(bytes))).ok()?;
+        let value =
+            HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value_at.bytes(bytes))).ok()?;
         fields.append(name, value);
     }
     // What comes back has room for them, and some endpoints (gRPC's) insist on hearing so.
@@ -307,8 +326,10 @@ fn put_fields(fields: &HeaderMap, head: &mut Head<'_>) {
 
 /// Fields that are about a connection of HTTP/1 (RFC 9113 §8.2.2).
 fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::SEC_WEBSOCKET_ACCEPT)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    matches!(
+        *name,
+        header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::SEC_WEBSOCKET_ACCEPT
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 #[cfg(test)]

@@ -17,8 +17,26 @@ pub use upstream::Upstream;
 /// What a client sends first (RFC 9113 §3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether the bytes that came first are the beginning of HTTP/2: no request of HTTP/1 begins so.
-pub fn is_preface(bytes: &[u8]) -> bool {
+/// What a connection's first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// HTTP/2: no request of HTTP/1 begins so.
+    Http2,
+    /// Something else.
+    Other,
+    /// Too few to tell.
+    Unclear,
+}
+
+/// Bytes that tell: `PRI` is no method that anyone routes.
+const TELLING: usize = 3;
+
+/// Which version of HTTP begins with these bytes.
+pub fn beginning(bytes: &[u8]) -> Beginning {
     let length = bytes.len().min(PREFACE.len());
-    length >= 3 && bytes[..length] == PREFACE[..length]
+    match bytes[..length] == PREFACE[..length] {
+        false => Beginning::Other,
+        true if length < TELLING => Beginning::Unclear,
+        true => Beginning::Http2,
+    }
 }

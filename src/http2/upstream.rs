@@ -74,8 +74,16 @@ impl Upstream {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(head_bytes)
-            .max_send_buffer_size(LARGE_BYTES);
-        let (sender, connection) = builder.handshake(Io::new(stream, None)).await?;
+            .max_send_buffer_size(LARGE_BYTES)
+            // None before the endpoint has said how many.
+            .initial_max_send_streams(0);
+        let (sender, mut connection) = builder.handshake(Io::new(stream, None)).await?;
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(over) => Poll::Ready(over.and(Err(Reason::NO_ERROR.into()))),
+            Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
         let is_over = Rc::new(Cell::new(false));
         let driver = drive(connection, deadline, Rc::clone(&is_over));
         Ok((Self { sender, is_over, streams: Rc::default(), is_secured }, driver))
@@ -230,25 +238,30 @@ impl StreamTx {
     fn take(&mut self, buf: &mut Buf) -> io::Result<()> {
         let mut shared = self.shared.borrow_mut();
         if let Some(mut sender) = shared.sender.take() {
-            let limits = HeadLimits { head_bytes: LARGE_BYTES, headers: FIELDS_MAX, target_bytes: LARGE_BYTES };
+            let limits =
+                HeadLimits { head_bytes: LARGE_BYTES, headers: FIELDS_MAX, target_bytes: LARGE_BYTES };
             let mut head = RequestHead::default();
             // Heads are written in one piece, by this process.
-            let Ok(Parsed::Complete { head_len }) = parse_request(buf.filled(), &mut 0, &limits, &mut head) else {
-                return Err(io::ErrorKind::InvalidData.into());
+            let parsed = parse_request(buf.filled(), &mut 0, &limits, &mut head);
+            let request = match parsed {
+                Ok(Parsed::Complete { head_len }) => {
+                    let request = request_of(&head, &buf.filled()[..head_len], shared.is_secured);
+                    buf.consume(head_len);
+                    request
+                }
+                Ok(Parsed::Partial) | Err(_) => None,
             };
-            let request = request_of(&head, &buf.filled()[..head_len], shared.is_secured)
-                .ok_or(io::ErrorKind::InvalidData)?;
-            buf.consume(head_len);
             shared.method = head.method;
             let body = BodyReader::request(head.body, u64::MAX);
             let ends = body.is_done();
-            let sent = sender.send_request(request, ends);
-            match sent {
-                Ok((response, send)) => {
+            match request.map(|request| sender.send_request(request, ends)) {
+                Some(Ok((response, send))) => {
                     shared.response = Some(response);
                     shared.body = (!ends).then(|| Outgoing::new(send, Some(body)));
                 }
-                Err(error) => shared.failure = Some(failure_of(&error)),
+                Some(Err(error)) => shared.failure = Some(failure_of(&error)),
+                // HTTP/2 cannot say it: an upgrade, for one.
+                None => shared.failure = Some(io::ErrorKind::InvalidData),
             }
             if let Some(waker) = shared.waiting.take() {
                 waker.wake();
@@ -340,7 +353,8 @@ impl StreamRx {
         let response = Response::from_parts(parts, ());
         let mut framing = Framing::None;
         let outcome = head(&response, |buf| {
-            put_response(&response, method == Method::Head, !body.is_end_stream(), buf).map(|put| framing = put)
+            put_response(&response, method == Method::Head, !body.is_end_stream(), buf)
+                .map(|put| framing = put)
         });
         self.body = Some(Incoming::new(body, framing));
         outcome
@@ -362,6 +376,7 @@ fn head(response: &Response<()>, put: impl FnOnce(&mut Buf) -> Option<()>) -> Ou
 
 /// What a failed request means. [`io::ErrorKind::ConnectionRefused`]: the endpoint has not looked at it (RFC 9113 §8.7).
 fn failure_of(error: &h2::Error) -> io::ErrorKind {
-    let is_refused = error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
+    let is_refused =
+        error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
     if is_refused { io::ErrorKind::ConnectionRefused } else { broken(error).kind() }
 }

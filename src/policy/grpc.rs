@@ -88,10 +88,13 @@ mod tests {
 
     #[test]
     fn content_types() {
-        for ours in ["application/grpc", "Application/gRPC+proto", "application/grpc;x=1", "application/grpc ; x"] {
+        for ours in
+            ["application/grpc", "Application/gRPC+proto", "application/grpc;x=1", "application/grpc ; x"]
+        {
             assert!(is_grpc(ours.as_bytes()), "{ours}");
         }
-        for other in ["", "application/grp", "application/grpc-web", "application/grpcs", "application/json"] {
+        for other in ["", "application/grp", "application/grpc-web", "application/grpcs", "application/json"]
+        {
             assert!(!is_grpc(other.as_bytes()), "{other}");
         }
     }

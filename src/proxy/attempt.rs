@@ -28,10 +28,10 @@ use crate::{
         response::{ResponseBody, ResponseError, ResponseHead},
         version::Version,
     },
-    tls::{Stream, Tx},
     policy::template::Template,
     route::Captures,
     table::{HostRule, Listener, Route},
+    tls::{Stream, Tx},
     upstream::pool::Lease,
 };
 

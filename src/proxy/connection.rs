@@ -10,13 +10,14 @@ use std::{
 };
 
 use super::{
+    answer::refuse_head,
     core::{Core, Scratch},
     error::Error,
-    answer::refuse_head,
     exchange::{Next, exchange},
+    multiplex,
     relay::{Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
-    multiplex, secure, slot,
+    secure, slot,
 };
 use crate::{
     buf::{Buf, Size},
@@ -26,9 +27,9 @@ use crate::{
         request::{RequestError, parse_request},
     },
     http2, net,
-    tls::Stream,
     table::Listener,
     telemetry::figures::Timeout,
+    tls::Stream,
 };
 
 /// A client's connection.
@@ -120,8 +121,17 @@ async fn serve_all(beginning: Beginning<impl Future<Output = Option<Box<Connecti
         if !connection.is_to_go_on().await {
             return;
         }
-        if connection.inbox.as_ref().is_some_and(|inbox| http2::is_preface(inbox.filled())) {
-            return multiplexed(*connection).await;
+        loop {
+            let inbox = connection.inbox.as_ref().map_or(&b""[..], Buf::filled);
+            match http2::beginning(inbox) {
+                http2::Beginning::Http2 => return multiplexed(*connection).await,
+                http2::Beginning::Unclear if !inbox.is_empty() => {
+                    if !connection.has_more().await {
+                        return;
+                    }
+                }
+                http2::Beginning::Other | http2::Beginning::Unclear => break,
+            }
         }
     }
     serve_requests(connection).await;
@@ -150,7 +160,13 @@ pub(super) async fn serve_requests(mut connection: Box<Connection>) {
 }
 
 impl Connection {
-    pub(super) fn new(core: Rc<Core>, stream: Stream, peer: SocketAddr, listener: usize, deadline: Deadline) -> Self {
+    pub(super) fn new(
+        core: Rc<Core>,
+        stream: Stream,
+        peer: SocketAddr,
+        listener: usize,
+        deadline: Deadline,
+    ) -> Self {
         let born_ms = core.clock.now_ms();
         Self {
             core,
@@ -176,6 +192,23 @@ impl Connection {
         deadline: Deadline,
     ) -> Self {
         Self { is_stream: true, ..Self::new(core, stream, peer, listener, deadline) }
+    }
+
+    /// Receives more behind what came first; `false` when nothing comes in time.
+    async fn has_more(&mut self) -> bool {
+        let Some(Ok(buf)) = self.inbox.take().map(with_room) else { return false };
+        let head_ms = self.core.generation().table.listeners[self.listener].timeouts.head_ms;
+        self.deadline.set(Timer::Request, head_ms);
+        self.stream.rx.arm(buf);
+        let more = received(&mut self.stream.rx, &self.deadline, Timer::Request).await;
+        self.deadline.clear(Timer::Request);
+        match more {
+            Ok((1.., buf)) => {
+                self.inbox = Some(buf);
+                true
+            }
+            Ok(_) | Err(_) => false,
+        }
     }
 
     /// Has this task woken by its deadlines.

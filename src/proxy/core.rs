@@ -16,8 +16,8 @@ use crate::{
     net,
     route::Captures,
     table::Table,
-    tls::{ClientTls, ServerTls, TicketKeys},
     telemetry::{date::DateCache, figures::Figures, log_queue::LogBatcher},
+    tls::{ClientTls, ServerTls, TicketKeys},
     upstream::pool::Pools,
 };
 

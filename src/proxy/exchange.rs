@@ -37,10 +37,10 @@ use crate::{
     },
     http2::Upstream,
     net,
-    tls::Stream,
     policy::{forwarded, request_id},
     route::Captures,
     table::{Action, Cluster, Listener, Route},
+    tls::Stream,
     upstream::{
         health::Mode,
         pool::{Acquired, Lease, Waiting},
@@ -158,6 +158,7 @@ async fn serve_request(
     let session = x.connection.stream.session().cloned();
     let mut facts = Facts {
         is_secured: session.is_some(),
+        is_stream: x.connection.is_stream,
         session: session.as_deref(),
         bytes,
         head,
@@ -381,6 +382,12 @@ async fn acquire(
     Ok((lease, false))
 }
 
+/// What an endpoint that was connected to speaks.
+enum Connected<D> {
+    Http1(Stream),
+    Http2(Upstream, D),
+}
+
 /// A stream of a connection to the endpoint that exchanges share; `None` when the endpoint turns out not to speak HTTP/2.
 async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Option<(Lease, bool)>, Error> {
     let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
@@ -404,19 +411,21 @@ async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Opti
     let is_asked = target.cluster.protocol == UpstreamProtocol::Auto;
     let mut connecting = pin!(async {
         let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
-        let stream = secure::connect(socket, &x.generation.secrets, target).await?;
+        let stream: Stream = secure::connect(socket, &x.generation.secrets, target).await?;
         let chosen = stream.session().and_then(|session| session.protocol.as_deref());
         if is_asked && chosen != Some(b"h2") {
-            return Ok(None);
+            return Ok::<_, Error>(Connected::Http1(stream));
         }
         let head_bytes = x.listener.head.head_bytes as u32;
         let deadline = core.deadlines.register();
-        Upstream::connect(stream, head_bytes, deadline).await.map(Some).map_err(|_| Error::UpstreamClosed)
+        let (upstream, driver) =
+            Upstream::connect(stream, head_bytes, deadline).await.map_err(|_| Error::UpstreamClosed)?;
+        Ok(Connected::Http2(upstream, driver))
     });
     let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await;
     deadline.clear(Timer::Response);
     match connected?? {
-        Some((upstream, driver)) => {
+        Connected::Http2(upstream, driver) => {
             net::spawn(async move {
                 // A panic in it is its streams' end.
                 let _ = guard(driver).await;
@@ -424,9 +433,15 @@ async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Opti
             let stream = opening.opened(upstream, core.clock.now_ms());
             Ok(Some((Lease::of_stream(pool, stream, policy), false)))
         }
-        None => {
+        Connected::Http1(stream) => {
             opening.is_http1();
-            Ok(None)
+            // It is as good as any that would be opened now.
+            let Acquired::Fresh(mut lease) = poll_fn(|cx| Poll::Ready(pool.acquire_fresh(policy, cx))).await
+            else {
+                return Ok(None);
+            };
+            lease.connected(stream, core.clock.now_ms());
+            Ok(Some((lease, false)))
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Facts<'f> {
     /// Whether it came by TLS.
     pub(super) is_secured: bool,
+    /// Whether it came by HTTP/2.
+    pub(super) is_stream: bool,
     /// What the connection's handshake came to, if there was one.
     pub(super) session: Option<&'f Session>,
     /// The bytes that the head's extents are about.
@@ -231,7 +233,9 @@ fn write_tls(session: &Session, variable: TlsVariable, value: &mut Value<'_>) {
         TlsVariable::Cipher => value.put(session.cipher.as_bytes()),
         TlsVariable::ServerName => value.put(session.server_name.as_deref().unwrap_or_default().as_bytes()),
         TlsVariable::ClientSubject => value.put(peer.map_or("", |peer| &peer.subject).as_bytes()),
-        TlsVariable::ClientNames => value.put(peer.map_or_else(String::new, |peer| peer.all_names()).as_bytes()),
+        TlsVariable::ClientNames => {
+            value.put(peer.map_or_else(String::new, |peer| peer.all_names()).as_bytes())
+        }
         TlsVariable::ClientFingerprint => {
             value.put(peer.map_or_else(String::new, |peer| peer.fingerprint_hex()).as_bytes());
         }

@@ -82,7 +82,7 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
         to.put(b"Connection: upgrade\r\n");
         to.field(b"Upgrade", upgrade.bytes(facts.bytes));
     }
-    via(&mut to, forwarding, head.version);
+    via(&mut to, forwarding, if facts.is_stream { b"2" } else { number(head.version) });
     Ok(to.finish()?)
 }
 
@@ -140,9 +140,19 @@ fn left_out(names: NameSet, edits: &HeaderEdits) -> LeftOut<impl Fn(&[u8]) -> bo
     LeftOut { names, removes: edits.removes_any().then_some(|name: &[u8]| edits.removes(name)) }
 }
 
-fn via(to: &mut HeadWriter<'_>, forwarding: &Forwarding, received: Version) {
+/// The received protocol's version (RFC 9110 §7.6.3).
+fn number(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http10 => b"1.0",
+        Version::Http11 => b"1.1",
+    }
+}
+
+fn via(to: &mut HeadWriter<'_>, forwarding: &Forwarding, received: &[u8]) {
     if !forwarding.via.is_empty() {
-        to.put(if received == Version::Http11 { b"Via: 1.1 " } else { b"Via: 1.0 " });
+        to.put(b"Via: ");
+        to.put(received);
+        to.put(b" ");
         to.put(&forwarding.via);
         to.put(b"\r\n");
     }
@@ -156,8 +166,12 @@ pub(super) fn forwarding_lines(
     lines: &mut Vec<u8>,
 ) {
     let is_ours = |name: FieldName| edits.is_empty() || !edits.removes(name.as_str().as_bytes());
-    let hop =
-        Hop { peer: facts.peer.ip(), host: facts.authority(), scheme: facts.scheme(), is_trusted: facts.is_trusted };
+    let hop = Hop {
+        peer: facts.peer.ip(),
+        host: facts.authority(),
+        scheme: facts.scheme(),
+        is_trusted: facts.is_trusted,
+    };
     if forwarding.x_forwarded && !facts.is_trusted && !edits.removes_any() {
         hop.append_x_forwarded_anew(lines);
     } else {
@@ -253,7 +267,7 @@ pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), E
         None if parts.is_tunnel => {}
         None => connection(&mut to, parts.keep_alive, parts.version),
     }
-    via(&mut to, parts.forwarding, response.version);
+    via(&mut to, parts.forwarding, number(response.version));
     Ok(to.finish()?)
 }
 
@@ -268,7 +282,7 @@ pub(super) fn interim(
     status_line(&mut to, response.status, Some(response.reason.bytes(head)));
     to.fields(head, &response.fields, &LeftOut::names(CONTENT_LENGTH));
     if response.status != 100 {
-        via(&mut to, forwarding, response.version);
+        via(&mut to, forwarding, number(response.version));
     }
     Ok(to.finish()?)
 }

@@ -65,23 +65,22 @@ pub(super) async fn serve(connection: Connection) {
     let streams = Rc::<Streams>::default();
     let born_ms = core.clock.now_ms();
     let mut life = Life { requests: 0, born_ms, is_closing: false, is_idle: false };
-    while let Some(accepted) =
-        poll_fn(|cx| {
-            deadline.wake_with(cx.waker());
-            *streams.waker.borrow_mut() = Some(cx.waker().clone());
-            loop {
-                if let Poll::Ready(next) = downstream.poll_request(&deadline, cx) {
-                    return Poll::Ready(next);
-                }
-                match life.look(&core, rules, &deadline, &streams) {
-                    Look::Wait => return Poll::Pending,
-                    // It is said in the next poll.
-                    Look::ShutDown => downstream.shut_down(),
-                    Look::End => return Poll::Ready(None),
-                }
+    while let Some(accepted) = poll_fn(|cx| {
+        deadline.wake_with(cx.waker());
+        *streams.waker.borrow_mut() = Some(cx.waker().clone());
+        loop {
+            if let Poll::Ready(next) = downstream.poll_request(&deadline, cx) {
+                return Poll::Ready(next);
             }
-        })
-        .await
+            match life.look(&core, rules, &deadline, &streams) {
+                Look::Wait => return Poll::Pending,
+                // It is said in the next poll.
+                Look::ShutDown => downstream.shut_down(),
+                Look::End => return Poll::Ready(None),
+            }
+        }
+    })
+    .await
     {
         life.requests += 1;
         let stream = Stream::other(accepted.rx, accepted.tx, session.clone());

@@ -40,7 +40,19 @@ pub fn preview<'p>(
     };
     let id = b"00000000-0000-7000-8000-000000000000";
     let is_secured = listener.tls.is_some();
-    let facts = Facts { is_secured, session: None, bytes, head, path, peer, client: peer.ip(), is_trusted: false, id };
+    let is_stream = false;
+    let facts = Facts {
+        is_stream,
+        is_secured,
+        session: None,
+        bytes,
+        head,
+        path,
+        peer,
+        client: peer.ip(),
+        is_trusted: false,
+        id,
+    };
     Ok(Preview { facts })
 }
 

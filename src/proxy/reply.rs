@@ -267,7 +267,16 @@ pub(super) fn overloaded(core: &Core) -> Option<Buf> {
     let generation = core.generation();
     let (date, name) = (core.clock.date(), &generation.table.forwarding.via);
     let reply = Reply { status: 503, reason: Reason::Overloaded };
-    let asker = Asker { id: &[], name, is_head: false, keep_alive: false, version: Version::Http11, date, hsts: b"", is_grpc: false };
+    let asker = Asker {
+        id: &[],
+        name,
+        is_head: false,
+        keep_alive: false,
+        version: Version::Http11,
+        date,
+        hsts: b"",
+        is_grpc: false,
+    };
     write(&mut out, reply, &asker, &mut Vec::new(), &mut Vec::new()).ok()?;
     Some(out)
 }

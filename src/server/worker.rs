@@ -208,7 +208,8 @@ impl Open {
             }))
         });
         let listeners = listeners.collect::<io::Result<_>>()?;
-        let serving = Rc::new(Serving { core: Core::new(options).map_err(io::Error::other)?, spread, listeners });
+        let serving =
+            Rc::new(Serving { core: Core::new(options).map_err(io::Error::other)?, spread, listeners });
         Ok(Self { serving, mailbox: mailbox.open()?, ticker: Ticker::new(TICK_MS)? })
     }
 

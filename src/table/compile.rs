@@ -183,7 +183,7 @@ impl Compiler<'_, '_> {
         let addresses: Vec<SocketAddr> = endpoints.iter().map(|endpoint| endpoint.address).collect();
         let Self { report, failed, tls: loader, .. } = self;
         let mut below = below(["cluster".into(), at.into(), "tls".into()], report, failed);
-        loader.client(tls, cluster.protocol, &addresses, &mut below).map(Arc::new)
+        loader.client(tls, &addresses, &mut below).map(|tls| Arc::new(tls.offering(cluster.protocol)))
     }
 
     fn server_tls(&mut self, at: usize, listener: &types::Listener) -> Option<Arc<ServerTls>> {

@@ -59,7 +59,12 @@ impl ClientTls {
         endpoints: &[SocketAddr],
     ) -> Result<Self, rustls::Error> {
         let name = |endpoint: &SocketAddr| server_name.clone().unwrap_or_else(|| endpoint.ip().into());
-        let client = Self { trust, certificate, names: endpoints.iter().map(name).collect(), protocol: UpstreamProtocol::Http1 };
+        let client = Self {
+            trust,
+            certificate,
+            names: endpoints.iter().map(name).collect(),
+            protocol: UpstreamProtocol::Http1,
+        };
         // Whatever rustls refuses it refuses now, not on a core.
         client.config()?;
         Ok(client)

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::config::{
     Diagnostic, Key,
-    types::{CertificateFiles, ClusterTls, ListenerTls, UpstreamProtocol},
+    types::{CertificateFiles, ClusterTls, ListenerTls},
 };
 
 /// Where faults go: each with the keys it is about.
@@ -65,7 +65,6 @@ impl Loader {
     pub fn client(
         &mut self,
         tls: &ClusterTls,
-        protocol: UpstreamProtocol,
         endpoints: &[SocketAddr],
         report: &mut Report<'_>,
     ) -> Option<ClientTls> {
@@ -79,7 +78,7 @@ impl Loader {
             None => Some(None),
         };
         match ClientTls::new(trust?, certificate?, name?, endpoints) {
-            Ok(client) => Some(client.offering(protocol)),
+            Ok(client) => Some(client),
             Err(error) => {
                 report(&[], Diagnostic::error(format!("TLS cannot be set up: {error}")));
                 None

@@ -56,7 +56,14 @@ impl ServerTls {
             return Err(rustls::Error::General("there is no certificate".into()));
         }
         let (selection, shadowed) = Selection::new(certificates.iter().map(Certificate::facts));
-        let server = Self { certificates, selection, shadowed, min_version, alpn: vec![AlpnProtocol::Http11], client_auth };
+        let server = Self {
+            certificates,
+            selection,
+            shadowed,
+            min_version,
+            alpn: vec![AlpnProtocol::Http11],
+            client_auth,
+        };
         // Whatever rustls refuses it refuses now, not on a core.
         server.config(&TicketKeys::generate()?)?;
         Ok(server)

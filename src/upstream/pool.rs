@@ -69,12 +69,9 @@ impl Pools {
 
     /// Connections open and idle, over all pools.
     pub fn counts(&self) -> (usize, usize) {
-        self.by_address
-            .borrow()
-            .values()
-            .fold((0, 0), |(open, idle), pool| {
-                (open + pool.open.get() + pool.shared.open(), idle + pool.idle.borrow().len())
-            })
+        self.by_address.borrow().values().fold((0, 0), |(open, idle), pool| {
+            (open + pool.open.get() + pool.shared.open(), idle + pool.idle.borrow().len())
+        })
     }
 
     /// Idle connections that the endpoint ended, since the start.
@@ -181,8 +178,11 @@ impl Lease {
 
     /// Gives a connection back whose exchange ended cleanly: its response complete, nothing of it unread.
     pub fn release(mut self, policy: &PoolPolicy, now_ms: u64) {
-        // A stream is used once.
-        let Some(mut connection) = self.connection.take().filter(|_| self.holds_place) else { return };
+        if !self.holds_place {
+            // A stream is used once: the drop of `self` says that it has ended.
+            return;
+        }
+        let Some(mut connection) = self.connection.take() else { return };
         if !connection.stream.rx.is_armed() && !connection.stream.rx.arm_lazily() {
             return;
         }

@@ -77,12 +77,16 @@ impl Shared {
 
     /// A stream, or the right to open a connection for one; pending while someone else opens one, and while all are full and
     /// no more may be opened.
-    pub fn poll_stream(self: &Rc<Self>, policy: &PoolPolicy, now_ms: u64, cx: &mut Context<'_>) -> Poll<Found> {
+    pub fn poll_stream(
+        self: &Rc<Self>,
+        policy: &PoolPolicy,
+        now_ms: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Found> {
         let mut connections = self.connections.borrow_mut();
         connections.retain_mut(|kept| !kept.upstream.is_over());
-        let is_young = |kept: &Kept| {
-            policy.max_age_ms == 0 || now_ms.saturating_sub(kept.born_ms) < policy.max_age_ms
-        };
+        let is_young =
+            |kept: &Kept| policy.max_age_ms == 0 || now_ms.saturating_sub(kept.born_ms) < policy.max_age_ms;
         let mut young = connections.iter_mut().filter(|kept| is_young(kept));
         if let Some(kept) = young.find_map(|kept| kept.upstream.has_room().then_some(kept)) {
             kept.used_ms = now_ms;
@@ -115,7 +119,8 @@ impl Shared {
     pub fn sweep(&self, now_ms: u64, idle_timeout_ms: u64, is_closing: bool) {
         self.connections.borrow_mut().retain_mut(|kept| {
             let is_idle = kept.upstream.streams() == 0
-                && (is_closing || (idle_timeout_ms > 0 && now_ms.saturating_sub(kept.used_ms) >= idle_timeout_ms));
+                && (is_closing
+                    || (idle_timeout_ms > 0 && now_ms.saturating_sub(kept.used_ms) >= idle_timeout_ms));
             !is_idle && !kept.upstream.is_over()
         });
     }

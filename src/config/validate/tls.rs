@@ -17,7 +17,10 @@ pub(super) fn listener(index: usize, listener: &Listener, report: &mut Report) {
     let Some(tls) = &listener.tls else { return };
     if listener.h2c {
         let error = Diagnostic::error("a listener with `tls` does not speak HTTP/2 without it");
-        report.push_at(&key_path!["listener", index, "h2c"], error.hint("`tls.alpn` says whether it speaks HTTP/2"));
+        report.push_at(
+            &key_path!["listener", index, "h2c"],
+            error.hint("`tls.alpn` says whether it speaks HTTP/2"),
+        );
     }
     let alpn = key_path!["listener", index, "tls", "alpn"];
     if tls.alpn.is_empty() {

@@ -120,7 +120,8 @@ impl Watched {
                 loader.server(tls, &mut report).map(|tls| Renewal::Listener(*place, Arc::new(tls)))
             }
             Owner::Cluster { place, tls, protocol, endpoints } => {
-                loader.client(tls, *protocol, endpoints, &mut report).map(|tls| Renewal::Cluster(*place, Arc::new(tls)))
+                let tls = loader.client(tls, endpoints, &mut report);
+                tls.map(|tls| Renewal::Cluster(*place, Arc::new(tls.offering(*protocol))))
             }
         };
         renewal.ok_or(faults)
@@ -134,11 +135,7 @@ impl Keyring {
             let tls = listener.tls.clone()?;
             let mut files: Vec<PathBuf> = tls.certificates.iter().flat_map(pair).collect();
             files.extend(tls.client_auth.as_ref().map(|auth| PathBuf::from(&auth.ca)));
-            Some(Watched::new(
-                Owner::Listener { place, tls },
-                format!("listener `{}`", listener.name),
-                files,
-            ))
+            Some(Watched::new(Owner::Listener { place, tls }, format!("listener `{}`", listener.name), files))
         });
         let clusters = config.cluster.iter().enumerate().filter_map(|(place, cluster)| {
             let tls = cluster.tls.clone()?;

@@ -22,12 +22,12 @@ use crate::{
     net::{self, BoundListener, Driver},
     proxy::{CoreOptions, REASONS, Renewal},
     table::Table,
-    tls::TicketKeys,
     telemetry::{
         figures::{Figures, Timeout},
         log_queue::LogBatcher,
         log_writer::{Destination, LogWriter},
     },
+    tls::TicketKeys,
 };
 
 /// Takes the listeners' names and addresses.

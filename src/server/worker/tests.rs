@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     config::types::{Config, DriverChoice},
     table::{self, Table},
+    tls::TicketKeys,
 };
 
 const CONFIG: &str = "
@@ -29,6 +30,7 @@ fn plan(max_connections: usize, on_full: OnFull) -> WorkerPlan {
         driver: DriverChoice::Auto,
         ring_entries: 256,
         max_connections,
+        max_handshakes: 16,
         on_full,
         buffers: 1024,
         listeners: vec![0],
@@ -38,7 +40,8 @@ fn plan(max_connections: usize, on_full: OnFull) -> WorkerPlan {
 fn options() -> CoreOptions {
     let config: Config = toml::from_str(CONFIG).unwrap();
     let table: Table = table::compile(&config, &mut |_, fault| panic!("{fault:?}")).unwrap();
-    CoreOptions { worker: 0, workers: 1, seed: 0, log: None, table }
+    let tickets = TicketKeys::generate().unwrap();
+    CoreOptions { worker: 0, workers: 1, seed: 0, log: None, table, tickets, max_handshakes: 16 }
 }
 
 fn bind() -> BoundListener {
