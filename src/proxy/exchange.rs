@@ -409,7 +409,8 @@ async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Opti
     x.record.on_wait(core);
     core.figures.borrow_mut().counters.pool_misses += 1;
     let is_asked = target.cluster.protocol == UpstreamProtocol::Auto;
-    let mut connecting = pin!(async {
+    // On the heap: exchanges that find a connection need no room for it.
+    let mut connecting = Box::pin(async {
         let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
         let stream: Stream = secure::connect(socket, &x.generation.secrets, target).await?;
         let chosen = stream.session().and_then(|session| session.protocol.as_deref());

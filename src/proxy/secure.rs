@@ -259,7 +259,8 @@ pub(super) async fn connect(
     let (Some(config), Some(name)) = (secrets.greeting(target.cluster_id), tls.server_name(target.at)) else {
         return Err(Error::UpstreamTls);
     };
-    tls::connect(socket, config, name.clone()).await.map_err(|error| match error {
+    // On the heap, so that exchanges over connections that are there, or plain, need no room for it.
+    Box::pin(tls::connect(socket, config, name.clone())).await.map_err(|error| match error {
         HandshakeError::Tls(rustls::Error::InvalidCertificate(_)) => Error::UpstreamCertificate,
         HandshakeError::Io(error) if error.kind() == std::io::ErrorKind::OutOfMemory => Error::NoBuffer,
         HandshakeError::Tls(_)

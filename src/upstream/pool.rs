@@ -43,10 +43,13 @@ pub fn share(limit: usize, worker: usize, workers: usize) -> usize {
     }
 }
 
+/// An address, and what is demanded of who is there.
+type Key = (SocketAddr, Option<Identity>);
+
 /// All pools of a core, by address, and by what is demanded of who is there. They outlive generations.
 #[derive(Debug, Default)]
 pub struct Pools {
-    by_address: RefCell<HashMap<(SocketAddr, Option<Identity>), Rc<Pool>>>,
+    by_address: RefCell<HashMap<Key, Rc<Pool>>>,
     dead: Rc<Cell<u64>>,
 }
 
