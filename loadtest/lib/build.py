@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -14,6 +15,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 
 
+# A package outside the workspace, which some scenarios need.
+HANDSHAKES = "loadtest-handshakes"
+
+
 def build(package: str, target: Path | None = None, rustflags: str | None = None) -> str:
     """Builds one package in release mode and returns its program's path; elsewhere, or with flags of rustc's, where that is
     asked for. cargo's messages go to stderr."""
@@ -22,7 +27,19 @@ def build(package: str, target: Path | None = None, rustflags: str | None = None
         environment["CARGO_TARGET_DIR"] = str(target)
     if rustflags:
         environment["RUSTFLAGS"] = " ".join(filter(None, [os.environ.get("RUSTFLAGS"), rustflags]))
-    command = [os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", "--package", package]
+    return _build(package, ["--package", package], environment)
+
+
+@functools.cache
+def handshakes() -> str:
+    """Builds the load tool for handshakes, below the same target directory, where what it has in common with ringgate may be
+    compiled already."""
+    manifest = REPOSITORY / "loadtest" / "handshakes" / "Cargo.toml"
+    return _build(HANDSHAKES, ["--manifest-path", str(manifest)], {**os.environ, "CARGO_TARGET_DIR": str(TARGET)})
+
+
+def _build(package: str, where: list[str], environment: dict[str, str]) -> str:
+    command = [os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", *where]
     command += ["--bin", package, "--message-format", "json-render-diagnostics"]
     try:
         result = subprocess.run(

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from . import tls
 from .processes import Failure
 from .proxies import Proxy
 from .workloads import Workload
@@ -34,11 +35,20 @@ class Answer:
 
 def check(proxy: Proxy, workload: Workload, upstream_port: int) -> None:
     """Fails unless the proxy answers this workload as the upstream does, and edits fields as all others do."""
+    if proxy.credentials:
+        _check_tls(proxy, proxy.credentials)
     _check_answer(proxy, workload, upstream_port)
     if _adds_fields(proxy) and not proxy.setup.routes:
         _check_edits(proxy, workload)
     if workload.pipeline > 1:
         _check_pipeline(proxy, workload.pipeline)
+
+
+def _check_tls(proxy: Proxy, credentials: tls.Credentials) -> None:
+    """It must be who it says, and agree with clients on what all others agree on."""
+    agreed = tls.agreed(proxy.port, credentials)
+    if agreed != tls.WANTED:
+        _fail(proxy, f"agrees on {agreed}, not on {tls.WANTED}")
 
 
 def _adds_fields(proxy: Proxy) -> bool:
@@ -51,7 +61,7 @@ def _check_answer(proxy: Proxy, workload: Workload, upstream_port: int) -> None:
         _check_status(proxy, workload)
         return
     expected = _ask(upstream_port, workload, times=1)[0]
-    for got in _ask(proxy.port, workload, times=2):
+    for got in _ask_proxy(proxy, workload, times=2):
         if got.status != 200 or got.body != expected.body:
             _fail(proxy, f"{workload.name}: {got.status} and {len(got.body)} bytes, not 200 and {len(expected.body)}")
         lost = {name for name in expected.fields if name.startswith("x-")} - set(got.fields)
@@ -63,7 +73,7 @@ def _check_answer(proxy: Proxy, workload: Workload, upstream_port: int) -> None:
 
 def _check_status(proxy: Proxy, workload: Workload) -> None:
     """What the proxy answers itself looks as it likes, but for the status."""
-    for got in _ask(proxy.port, workload, times=2):
+    for got in _ask_proxy(proxy, workload, times=2):
         if got.status != workload.status:
             _fail(proxy, f"{workload.name}: {got.status}, not {workload.status}")
 
@@ -71,7 +81,7 @@ def _check_status(proxy: Proxy, workload: Workload) -> None:
 def _check_edits(proxy: Proxy, workload: Workload) -> None:
     """The upstream's `/head` answers with the request head as it arrived: with the workload's fields, and the edits."""
     head = Workload("head", "", path="/head", fields=workload.fields, keep_alive=workload.keep_alive)
-    seen = _ask(proxy.port, head, times=1)[0]
+    seen = _ask_proxy(proxy, head, times=1)[0]
     request_line, *lines = seen.body.decode().rstrip().split("\r\n")
     if request_line != "GET /head HTTP/1.1":
         _fail(proxy, f"the upstream was sent `{request_line}`")
@@ -79,7 +89,8 @@ def _check_edits(proxy: Proxy, workload: Workload) -> None:
     for name, value in workload.fields:
         if fields.get(name.lower()) != value:
             _fail(proxy, f"{name} is `{fields.get(name.lower(), '')}` at the upstream")
-    for name, expected in EDITS.items():
+    scheme = {"x-forwarded-proto": "https"} if proxy.credentials else {}
+    for name, expected in (EDITS | scheme).items():
         value = fields.get(name, "")
         # A port behind the host is as good.
         if not value or (expected and value.split(":")[0] != expected):
@@ -107,9 +118,17 @@ def _sized_response(stream: BinaryIO) -> int:
     return len(stream.read(size))
 
 
-def _ask(port: int, workload: Workload, times: int) -> list[Answer]:
-    """Sends a workload's request so many times, on one connection unless each gets its own."""
+def _ask_proxy(proxy: Proxy, workload: Workload, times: int) -> list[Answer]:
+    return _ask(proxy.port, workload, times, proxy.credentials)
+
+
+def _ask(port: int, workload: Workload, times: int, credentials: tls.Credentials | None = None) -> list[Answer]:
+    """Sends a workload's request so many times, on one connection unless each gets its own. With credentials it is sent over
+    TLS, and the server's certificate is verified."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    if credentials:
+        context = credentials.context()
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS, context=context)
     fields = dict(workload.fields) | ({} if workload.keep_alive else {"Connection": "close"})
     answers = []
     try:

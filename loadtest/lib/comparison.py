@@ -36,7 +36,8 @@ class Plan:
 
     def load(self, proxy: Proxy, seconds: int) -> Load:
         """This plan's load for one proxy."""
-        return Load(proxy.port, self.workload, self.connections, seconds, (self.load_cpu,), self.rate)
+        cpus = (self.load_cpu,)
+        return Load(proxy.port, self.workload, self.connections, seconds, cpus, self.rate, proxy.credentials)
 
 
 @dataclass(frozen=True)

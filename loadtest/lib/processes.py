@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -98,14 +99,18 @@ def stop_at_exit() -> None:
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
-def run_pinned(command: list[str], cpus: Collection[int], seconds_max: float) -> str:
-    """Runs a program to its end on some CPUs and returns what it wrote to stdout."""
+def run_pinned(
+    command: list[str], cpus: Collection[int], seconds_max: float, environment: dict[str, str] | None = None
+) -> str:
+    """Runs a program to its end on some CPUs and returns what it wrote to stdout. Its environment is this program's unless
+    there is another."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=environment,
         start_new_session=True,
         preexec_fn=child_setup(cpus),
     )
@@ -158,14 +163,16 @@ def _signal_session(session: int, number: int) -> None:
             pass
 
 
-def answers(port: int, path: str = "/") -> bool:
-    """Whether something on the loopback `port` answers a plain GET with 200. That it accepts is not enough: some try
-    their ports before they listen for good, and some listen before they have read their routes."""
+def answers(port: int, path: str = "/", context: ssl.SSLContext | None = None) -> bool:
+    """Whether something on the loopback `port` answers a plain GET with 200, over TLS where there is a context for it. That
+    it accepts is not enough: some try their ports before they listen for good, and some listen before they have read their
+    routes."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS_MAX) as connection:
-            connection.sendall(request)
-            return connection.recv(64).startswith(b"HTTP/1.1 200")
+            with context.wrap_socket(connection, server_hostname="127.0.0.1") if context else connection as stream:
+                stream.sendall(request)
+                return stream.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
 

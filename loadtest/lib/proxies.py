@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import grp
 import os
 import pwd
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import accounting
+from . import accounting, tls
 from .accounting import Memory
 from .build import TARGET
 from .processes import Failure, Service, answers, free_port, session_pids
@@ -22,6 +23,9 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "proxies"
 CLIENTS_MAX = 20_000
 
 Words = dict[str, str]
+
+# Texts, each of which must stand in a configuration once, and what replaces them.
+Edits = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Kind:
     routes: Callable[[int], str] | None = None
     # Whether it speaks HTTP, and so adds fields. The floor does not.
     edits: bool = True
+    # What its configuration has otherwise when it speaks TLS with clients, if there is such a configuration.
+    tls: Edits = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,10 @@ class Setup:
     workers: int = 1
     # Exact routes, or 0 for one that takes everything.
     routes: int = 0
-    # What its main configuration has otherwise: texts, each of which must stand there once, and what replaces them.
-    edits: tuple[tuple[str, str], ...] = ()
+    # Whether it speaks TLS with clients.
+    tls: bool = False
+    # What its main configuration has otherwise.
+    edits: Edits = ()
 
 
 def route_path(index: int) -> str:
@@ -82,6 +90,29 @@ def _haproxy_routes(count: int) -> str:
     )
 
 
+_RINGGATE_TLS = (
+    (
+        "defer_accept = true\n",
+        'defer_accept = true\ntls = { certificates = [{ cert = "@certificate@", key = "@key@" }] }\n',
+    ),
+)
+
+# Tickets are as by default, and make sessions that a server would have to remember superfluous.
+_NGINX_TLS = (
+    (
+        " reuseport deferred;\n",
+        " reuseport deferred ssl;\n"
+        "        ssl_certificate @certificate@;\n"
+        "        ssl_certificate_key @key@;\n"
+        "        ssl_protocols TLSv1.3;\n",
+    ),
+)
+
+_HAPROXY_TLS = (
+    (" defer-accept\n", " defer-accept ssl crt @pair@ ssl-min-ver TLSv1.3\n"),
+    ("X-Forwarded-Proto http\n", "X-Forwarded-Proto https\n"),
+)
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -90,20 +121,30 @@ KINDS = {
             ("ringgate.toml",),
             lambda binary, config, _: [binary, "run", "-c", config],
             routes=_ringgate_routes,
+            tls=_RINGGATE_TLS,
         ),
         Kind(
             "ringgate-pgo",
             ("ringgate.toml",),
             lambda binary, config, _: [binary, "run", "-c", config],
             routes=_ringgate_routes,
+            tls=_RINGGATE_TLS,
         ),
-        Kind("nginx", ("nginx.conf",), lambda binary, config, _: [binary, "-c", config], ("-v",), _nginx_routes),
+        Kind(
+            "nginx",
+            ("nginx.conf",),
+            lambda binary, config, _: [binary, "-c", config],
+            ("-v",),
+            _nginx_routes,
+            tls=_NGINX_TLS,
+        ),
         Kind(
             "haproxy",
             ("haproxy.cfg",),
             lambda binary, config, _: [binary, "-db", "-f", config],
             ("-v",),
             _haproxy_routes,
+            tls=_HAPROXY_TLS,
         ),
         Kind(
             "pingora",
@@ -161,12 +202,14 @@ class Proxy:
         self.setup = setup
         self.version = version(binary, kind)
         self.port = free_port()
+        self.credentials = tls.credentials(place.directory) if setup.tls else None
         directory = place.directory / re.sub(r"\W+", "-", label)
         directory.mkdir()
         command, self.configuration = configure(kind, binary, setup, place, self.port, directory)
         self.service = Service(label, command, place.cpus, directory / "log")
         path = route_path(0) if setup.routes else "/"
-        self.service.wait_for(lambda: answers(self.port, path))
+        context = self.credentials.context() if self.credentials else None
+        self.service.wait_for(lambda: answers(self.port, path, context))
 
     @property
     def pids(self) -> list[int]:
@@ -199,7 +242,10 @@ def configure(
         listed = "".join(f"{route_path(index)}\n" for index in range(setup.routes))
         (directory / "routes.list").write_text(listed)
     templates = [(TEMPLATES / name).read_text() for name in kind.templates]
-    templates[:1] = [_edited(template, setup.edits) for template in templates[:1]]
+    if setup.tls and not kind.tls:
+        raise Failure(f"{kind.name} has no configuration for TLS")
+    edits = (*kind.tls, *setup.edits) if setup.tls else setup.edits
+    templates[:1] = [_edited(template, edits) for template in templates[:1]]
     texts = [_fill(template.replace("@routes@", routes), words) for template in templates]
     for name, text in zip(kind.templates, texts):
         (directory / name).write_text(text)
@@ -207,7 +253,16 @@ def configure(
     return kind.command(binary, config, words), texts[0] if texts else ""
 
 
-def _edited(template: str, edits: tuple[tuple[str, str], ...]) -> str:
+def tls_difference(kind: Kind) -> str:
+    """What its configuration has otherwise when it speaks TLS, for a reader."""
+    if not kind.tls:
+        return ""
+    template = (TEMPLATES / kind.templates[0]).read_text()
+    lines = difflib.unified_diff(template.splitlines(), _edited(template, kind.tls).splitlines(), n=0, lineterm="")
+    return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
+
+
+def _edited(template: str, edits: Edits) -> str:
     for old, new in edits:
         if template.count(old) != 1:
             raise Failure(f"`{old.strip()}` does not stand in the configuration once")
@@ -241,7 +296,8 @@ def labels(names: list[str]) -> list[str]:
 
 def _words(port: int, directory: Path, place: Place, setup: Setup) -> Words:
     cpus = sorted(place.cpus)[: setup.workers]
-    return {
+    files = tls.credentials(place.directory).words() if setup.tls else {}
+    return files | {
         "listen": f"127.0.0.1:{port}",
         "listen_port": str(port),
         "upstream": f"127.0.0.1:{place.upstream_port}",

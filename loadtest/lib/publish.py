@@ -44,6 +44,9 @@ haproxy` measures those choices. Words between at signs are filled in when a pro
   upstream connections are kept and shared; `splice-request` and `splice-response`, with which large bodies stay in the
   kernel and cost a half to a quarter; `defer-accept`; no `log`. `tune.bufsize` is as delivered: larger buffers make small
   requests dearer, and bodies do not pass through them.
+- **TLS** (`tls-*`): the same certificate on P-256, made for the run; clients offer TLS 1.3, AES-128-GCM and X25519 and nothing
+  else, and each proxy is asked what it agrees on before it is measured; tickets as by default, by which sessions are resumed
+  without any memory of a server's. What the configurations then have otherwise stands behind them.
 - **Envoy**: `--concurrency 1`, no statistics per response (`dynamic_stats: false`), no access log, circuit breakers open.
 - **Traefik, Caddy**: `GOMAXPROCS` is the number of their CPUs; no access log, 1,024 idle upstream connections.
 - **pingora**: one service thread, a pool of 1,024 connections.
@@ -133,11 +136,18 @@ def _scenario(scenario: Json) -> list[str]:
     load = f"{scenario['tool']}, {scenario['connections']} connections"
     load += _open_loop(scenario) if scenario["rate"] else ""
     blocks = f"{scenario['blocks']} blocks of {scenario['block_seconds']} s"
-    about = f"{scenario['about']}. {load}, {blocks}. {scenario['note']}".rstrip()
+    agreed = f" {_agreed(scenario)}." if _agreed(scenario) else ""
+    about = f"{scenario['about']}. {load}, {blocks}.{agreed} {scenario['note']}".rstrip()
     parts = [f"## `{scenario['name']}`", about, tables.markdown(tables.measured(scenario))]
     parts.append(tables.markdown(tables.compared(scenario)))
     failures = [f"- not measured: {line}" for line in tables.failures(scenario)]
     return parts + (["\n".join(failures)] if failures else [])
+
+
+def _agreed(scenario: Json) -> str:
+    """What client and proxy have agreed on by TLS, where they speak it: the same for all, or the proxy would be left out."""
+    found = [it["tls"] for it in scenario["contestants"].values() if it.get("tls")]
+    return f"{found[0]['version']}, {found[0]['cipher']}, {found[0]['group']}" if found else ""
 
 
 def _open_loop(scenario: Json) -> str:
@@ -156,6 +166,9 @@ def _configurations(results: Json) -> list[str]:
         for file, text in it["configuration"].items():
             body = f"```\n{text.rstrip()}\n```"
             parts.append(f"<details><summary>{name}: {Path(file).name}</summary>\n\n{body}\n\n</details>")
+        if difference := it.get("tls"):
+            body = f"```diff\n{difference}\n```"
+            parts.append(f"<details><summary>{name}: with TLS</summary>\n\n{body}\n\n</details>")
     return parts
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import workloads
-from .proxies import Setup, route_path
+from .proxies import KINDS, Setup, route_path
 from .workloads import Workload
 
 # Those that have a configuration for everything.
@@ -110,6 +110,9 @@ def all_scenarios(kinds: Sequence[str]) -> list[Scenario]:
     scenarios += [_plain("pipelined", load["pipelined"], kinds, minor=True)]
     scenarios += [_latency(percent, peers) for percent in LATENCY_SHARES]
     scenarios += [_routes("last", _route(ROUTES - 1), kinds), _routes("miss", _miss(), kinds)]
+    secure = [kind for kind in kinds if KINDS[kind].tls]
+    scenarios += [_plain(f"tls-{name}", load[f"tls-{name}"], secure, group="tls") for name in ("small", "full", "resume")]
+    scenarios += [_plain("tls-body-16m", load["tls-body-16m"], secure, group="tls", block=4)]
     scenarios += [_idle(kinds), _two_cores(peers), _skew(2, peers), _skew(17, peers)]
     return [it for it in scenarios if it.contestants]
 
@@ -132,10 +135,31 @@ def _plain(
     def is_brief(kind: str) -> bool:
         return name != FULL and kind not in PEERS and kind != kinds[0]
 
-    contestants = _twice([Contestant(kind, kind, load, is_brief=is_brief(kind)) for kind in kinds])
+    setup = Setup(tls=load.tls)
+    contestants = _twice([Contestant(kind, kind, load, setup, is_brief=is_brief(kind)) for kind in kinds])
     connections = connections or load.connections
-    scenario = Scenario(name, load.about, contestants, connections, block_seconds_min=block, is_minor=minor)
-    return _named(name, group, scenario)
+    return _named(
+        name,
+        group,
+        Scenario(
+            name,
+            load.about,
+            contestants,
+            connections,
+            tool=load.tool,
+            block_seconds_min=block,
+            is_minor=minor,
+            note=_about_handshakes(load),
+        ),
+    )
+
+
+def _about_handshakes(load: Workload) -> str:
+    if not load.counts_handshakes:
+        return ""
+    if load.sessions == "resumed":
+        return "Each of the clients resumes the session of its last connection, by a ticket, with a new key exchange."
+    return "No client has been there before. The client believes signatures: it has to keep the proxy busy from one CPU."
 
 
 def _latency(percent: int, kinds: Sequence[str]) -> Scenario:

@@ -22,25 +22,30 @@ def measured(scenario: Json) -> list[Row]:
     has_rate = scenario["rate"] is not None
     has_payload = any(it.get("payload_bytes") for it in scenario["contestants"].values())
     has_idle = any(it.get("idle_connections") for it in scenario["contestants"].values())
+    has_handshakes = any(it.get("counts_handshakes") for it in scenario["contestants"].values())
     headings = ["", "CPU µs/request", "least", "spread"]
     headings += list(LATENCIES) if has_rate else []
     headings += ["MiB/CPU-s"] if has_payload else []
+    headings += ["handshakes/CPU-s"] if has_handshakes else []
     headings += ["requests/s", "CPU"] + (["over workers", "worst"] if scenario["shares_cpus"] else ["others"])
     headings += ["switches", "syscalls"]
     headings += ["RSS MiB"] + (["bytes/idle"] if has_idle else [])
     rows = [tuple(headings)]
     for label, it in scenario["contestants"].items():
         if it["blocks"]:
-            rows.append(_measured_row(label, it, scenario, has_rate, has_payload, has_idle))
+            rows.append(_measured_row(label, it, scenario, has_rate, has_payload, has_handshakes, has_idle))
     return rows
 
 
-def _measured_row(label: str, it: Json, scenario: Json, has_rate: bool, has_payload: bool, has_idle: bool) -> Row:
+def _measured_row(
+    label: str, it: Json, scenario: Json, has_rate: bool, has_payload: bool, has_handshakes: bool, has_idle: bool
+) -> Row:
     blocks = it["blocks"]
     cpu = figures.spread(figures.values(blocks, "cpu"))
     row = [label, f"{cpu.median:,.2f}", f"{cpu.least:,.2f}", _range(cpu, ",.2f")]
     row += [_latency(blocks, name) for name in LATENCIES] if has_rate else []
     row += [f"{it['payload_bytes'] / MIB / (cpu.median / 1e6):,.0f}"] if has_payload else []
+    row += [f"{1e6 / cpu.median:,.0f}"] if has_handshakes else []
     row += [f"{statistics.median(map(figures.rate, blocks)):,.0f}", f"{_median(blocks, 'proxy_share'):.0%}"]
     row += _shared_out(it) if scenario["shares_cpus"] else [f"{_median(blocks, 'others_share'):.0%}"]
     row += [f"{_median(blocks, 'switches_per_request'):.3f}"]

@@ -84,6 +84,12 @@ def _targets(results: Json) -> Iterable[Target]:
         for peer, limit in zip(("nginx", "haproxy"), limits):
             yield _ratio(f"`{name}`, bytes per CPU-second, × {peer}", limit, name, peer, is_inverse=True)
         yield Target(f"`{name}`, memory beyond that at rest", 16, _growth(name), " MiB")
+    for peer in ("nginx", "haproxy"):
+        yield _ratio(f"`tls-small`, CPU per request, × {peer}", 0.7, "tls-small", peer)
+    for name, unit, limit in (("full", "handshakes", 1.5), ("resume", "handshakes", 1.5), ("body-16m", "bytes", 1.0)):
+        for peer in ("nginx", "haproxy"):
+            what = f"`tls-{name}`, {unit} per CPU-second, × {peer}"
+            yield _ratio(what, limit, f"tls-{name}", peer, is_inverse=True)
     for name in ("last", "miss"):
         yield _ratio(f"`routes-100k-{name}`, × one route", 1.05, f"routes-100k-{name}", f"{SUBJECT}, 1 route")
     yield _ratio("`idle-10k`, CPU per busy request, × none idle", 1.05, "idle-10k", f"{SUBJECT}, none idle")

@@ -1,5 +1,5 @@
-"""Load tools, run for a while against one port: wrk (closed loop, cheap) and oha (closed loop, or a fixed rate whose
-latencies are free of coordinated omission). Both answer with the same figures."""
+"""Load tools, run for a while against one port: wrk (closed loop, cheap), oha (closed loop, or a fixed rate whose latencies
+are free of coordinated omission) and our own for TLS handshakes. All answer with the same figures."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import build
 from .processes import Failure, run_pinned
+from .tls import CIPHER, GROUP, NAME, Credentials
 from .workloads import Workload
 
 WRK_SCRIPTS = Path(__file__).resolve().parent.parent / "wrk"
 
 # What a tool may take beyond the time it was told to run.
 GRACE_SECONDS = 20
+
+# The share of connections, in percent, that must have resumed a session where that is measured.
+RESUMED_PERCENT_MIN = 95
 
 LATENCIES = ("p50", "p90", "p99", "p99.9", "max")
 
@@ -35,10 +40,12 @@ class Load:
     cpus: tuple[int, ...]
     # Requests/s; None sends as fast as responses come.
     rate: int | None = None
+    # Whom clients trust, where they speak TLS.
+    credentials: Credentials | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.workload.path}"
+        return f"{'https' if self.credentials else 'http'}://127.0.0.1:{self.port}{self.workload.path}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Outcome:
     latency_us: dict[str, float]
     # What went wrong, with its count; empty when nothing did.
     errors: dict[str, int] = field(default_factory=dict)
+    # How many connections resumed a session, where the tool tells.
+    resumed: int | None = None
 
     @property
     def requests_per_second(self) -> float:
@@ -59,7 +68,7 @@ class Outcome:
 
 def run(tool: str, load: Load) -> Outcome:
     """Runs one tool, by name."""
-    return {"wrk": _wrk, "oha": _oha}[tool](load)
+    return ALL[tool](load)
 
 
 def require(tool: str, workload: Workload, rate: int | None) -> None:
@@ -67,8 +76,12 @@ def require(tool: str, workload: Workload, rate: int | None) -> None:
     _binary(tool)
     if tool == "oha" and workload.pipeline > 1:
         raise Failure("oha does not pipeline; use --tool wrk")
-    if tool == "wrk" and rate is not None:
-        raise Failure("wrk has no fixed rate; use --tool oha")
+    if tool == "oha" and workload.tls:
+        raise Failure("oha cannot be told what to offer by TLS; use --tool wrk")
+    if tool != "oha" and rate is not None:
+        raise Failure(f"{tool} has no fixed rate; use --tool oha")
+    if workload.counts_handshakes != (tool == "handshakes"):
+        raise Failure(f"{tool} cannot make the load of {workload.name}; use --tool {workload.tool}")
 
 
 def version(tool: str) -> str:
@@ -89,6 +102,8 @@ def _found(tool: str) -> str | None:
 
 
 def _binary(tool: str) -> str:
+    if tool == "handshakes":
+        return build.handshakes()
     found = _found(tool)
     if found is None:
         raise Failure(f"{tool} is not installed; scripts/install-tools does that")
@@ -100,7 +115,8 @@ def _wrk(load: Load) -> Outcome:
     command = [_binary("wrk"), "--threads", "1", "--connections", str(load.connections)]
     command += ["--duration", f"{load.seconds}s", "--timeout", "10s"]
     command += ["--script", str(WRK_SCRIPTS / workload.wrk_script), load.url, "--", *workload.wrk_arguments]
-    output = run_pinned(command, load.cpus, load.seconds + GRACE_SECONDS)
+    environment = load.credentials.environment() if load.credentials else None
+    output = run_pinned(command, load.cpus, load.seconds + GRACE_SECONDS, environment)
     report = _parsed("wrk", output.splitlines()[-1])
     return Outcome(
         requests=report["requests"],
@@ -118,6 +134,32 @@ def _wrk_errors(report: dict[str, Any], workload: Workload) -> dict[str, int]:
         unexpected = abs(report["requests"] - errors.pop("status", 0))
         errors |= {f"not {workload.status}": unexpected} if unexpected else {}
     return errors
+
+
+def _handshakes(load: Load) -> Outcome:
+    assert load.credentials
+    command = [_binary("handshakes"), "--port", str(load.port), "--path", load.workload.path, "--name", NAME]
+    command += ["--certificate", str(load.credentials.certificate), "--sessions", load.workload.sessions]
+    command += ["--connections", str(load.connections), "--seconds", str(load.seconds)]
+    report = _parsed("handshakes", run_pinned(command, load.cpus, load.seconds + GRACE_SECONDS))
+    return Outcome(
+        requests=report["requests"],
+        seconds=report["duration_us"] / 1e6,
+        latency_us=report["latency_us"],
+        errors=report["errors"] | _wrong_handshakes(report, load.workload),
+        resumed=report["resumed"],
+    )
+
+
+def _wrong_handshakes(report: dict[str, Any], workload: Workload) -> dict[str, int]:
+    """Those of another kind than was to be measured. The first connection of each client has nothing to resume."""
+    errors = {"hello retry": report["retried"]} if report["retried"] else {}
+    if report["requests"] and (report["cipher"], report["group"]) != (CIPHER, GROUP):
+        errors["another cipher or group"] = report["requests"]
+    if workload.sessions != "resumed":
+        return errors | ({"resumed": report["resumed"]} if report["resumed"] else {})
+    is_enough = report["resumed"] * 100 >= report["requests"] * RESUMED_PERCENT_MIN
+    return errors | ({} if is_enough else {"not resumed": report["full"]})
 
 
 def _oha(load: Load) -> Outcome:
@@ -158,3 +200,7 @@ def _oha_outcome(report: dict[str, Any], workload: Workload) -> Outcome:
         latency_us={name: (value or 0) * 1e6 for name, value in seconds.items()},
         errors=errors,
     )
+
+
+# By name.
+ALL = {"wrk": _wrk, "oha": _oha, "handshakes": _handshakes}

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import checks, comparison, syscalls
+from . import checks, comparison, syscalls, tls
 from .comparison import Block
 from .idle import Idle
 from .processes import Failure, Service
@@ -104,6 +104,9 @@ class Running:
             "kind": self.contestant.kind,
             "workers": self.contestant.setup.workers,
             "payload_bytes": self.contestant.workload.payload_bytes,
+            "counts_handshakes": self.contestant.workload.counts_handshakes,
+            # Checked before it was put under load.
+            "tls": asdict(tls.WANTED) if self.proxy.credentials else None,
             "memory_at_rest": asdict(self.at_rest),
             "idle_connections": self.contestant.idle,
             "pss_bytes_per_idle_connection": self.idle_pss_bytes,
@@ -186,7 +189,8 @@ def _hold_idle(it: Running, manner: Manner) -> None:
 def _load(it: Running, scenario: Scenario, manner: Manner, seconds: int, rate: Rate | None) -> Load:
     cpus = manner.load_cpus(scenario)
     per_second = rate.per_second if rate else None
-    return Load(it.proxy.port, it.contestant.workload, scenario.connections, seconds, cpus, per_second)
+    workload, credentials = it.contestant.workload, it.proxy.credentials
+    return Load(it.proxy.port, workload, scenario.connections, seconds, cpus, per_second, credentials)
 
 
 def _measure(it: Running, scenario: Scenario, manner: Manner, seconds: int, rate: Rate | None, keep: bool) -> None:

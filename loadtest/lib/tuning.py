@@ -6,10 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from . import workloads
-from .proxies import Setup
+from .proxies import Edits, Setup
 from .scenarios import Contestant, Scenario
-
-Edits = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,10 @@ class Option:
     def scenario(self) -> Scenario:
         """Its configurations as contestants."""
         load = workloads.ALL[self.workload]
-        first = Contestant(self.base, self.kind, load)
+        first = Contestant(self.base, self.kind, load, Setup(tls=load.tls))
         others = [
-            Contestant(label, self.kind, load, Setup(edits=edits), base=self.base) for label, edits in self.variants
+            Contestant(label, self.kind, load, Setup(tls=load.tls, edits=edits), base=self.base)
+            for label, edits in self.variants
         ]
         again = replace(first, label=f"{self.base} again", is_again=True)
         return Scenario(
@@ -41,6 +40,7 @@ class Option:
             (first, *others, again),
             self.connections or load.connections,
             metrics=self.metrics,
+            tool=load.tool,
             note=self.note,
         )
 
@@ -193,6 +193,32 @@ _NGINX = (
     ),
 )
 
+_TLS = "        ssl_protocols TLSv1.3;"
+
+_NGINX_TLS = (
+    *(
+        Option(
+            f"ssl_session_cache {workload}",
+            "nginx",
+            workload,
+            "ssl_session_cache none, the default",
+            _after(_TLS, "        ssl_session_cache shared:tls:10m;"),
+        )
+        for workload in ("tls-full", "tls-resume")
+    ),
+    Option(
+        "tls bodies",
+        "nginx",
+        "tls-body-16m",
+        "ssl_buffer_size 16k, the default",
+        (
+            *_after(_TLS, "        ssl_buffer_size 64k;"),
+            ("4 16k, busy 32k", ((_BUFFERS, _buffers("4 16k", "32k")),)),
+            ("4 64k, busy 128k", ((_BUFFERS, _buffers("4 64k", "128k")),)),
+        ),
+    ),
+)
+
 _SPLICE = "    option splice-request\n    option splice-response\n"
 _THREADS = "    nbthread @workers@\n"
 
@@ -236,7 +262,33 @@ _HAPROXY = (
     ),
 )
 
-OPTIONS = (*_RINGGATE, *_NGINX, *_HAPROXY)
+_HAPROXY_TLS = (
+    *(
+        Option(
+            f"tune.ssl.cachesize {workload}",
+            "haproxy",
+            workload,
+            "tune.ssl.cachesize 20000, the default",
+            _after(_THREADS.rstrip(), "    tune.ssl.cachesize 0"),
+        )
+        for workload in ("tls-full", "tls-resume")
+    ),
+    *(
+        Option(
+            f"tls buffers {workload}",
+            "haproxy",
+            workload,
+            "splice, bufsize 16384 as by default",
+            (
+                ("no splice", ((_SPLICE, ""),)),
+                *_after(_THREADS.rstrip(), "    tune.bufsize 32768", "    tune.bufsize 65536"),
+            ),
+        )
+        for workload in ("tls-small", "tls-body-16m")
+    ),
+)
+
+OPTIONS = (*_RINGGATE, *_NGINX, *_NGINX_TLS, *_HAPROXY, *_HAPROXY_TLS)
 
 
 def names() -> list[str]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 KIB = 1024
 MIB = 1024 * KIB
 
+# Connections under way where each begins with a TLS handshake.
+HANDSHAKING = 16
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -27,9 +30,19 @@ class Workload:
     # Bytes that each request moves, where that is what matters.
     payload_bytes: int = 0
     connections: int = 64
+    # Whether clients speak TLS with the proxy, and then with which sessions each connection begins: new ones or resumed ones.
+    tls: bool = False
+    sessions: str = "new"
+    # What makes the load, unless told otherwise.
+    tool: str = "wrk"
     # The script in loadtest/wrk, and its arguments.
     wrk_script: str = "report.lua"
     wrk_arguments: tuple[str, ...] = ()
+
+    @property
+    def counts_handshakes(self) -> bool:
+        """Whether each request costs a TLS handshake."""
+        return self.tls and not self.keep_alive
 
     @property
     def body(self) -> bytes:
@@ -54,6 +67,13 @@ def _upload(name: str, about: str, body_bytes: int, connections: int = 64) -> Wo
         connections=connections,
         wrk_script="post.lua",
         wrk_arguments=(str(body_bytes),),
+    )
+
+
+def _handshake(name: str, about: str, sessions: str) -> Workload:
+    """With so few clients, which keep a proxy busy all the same, that their first handshakes do not weigh: those are full."""
+    return Workload(
+        name, about, keep_alive=False, tls=True, sessions=sessions, connections=HANDSHAKING, tool="handshakes"
     )
 
 
@@ -82,6 +102,17 @@ ALL = {
             pipeline=16,
             wrk_script="pipeline.lua",
             wrk_arguments=("16",),
+        ),
+        Workload("tls-small", "GET over TLS, 100 bytes back", tls=True),
+        _handshake("tls-full", "GET on a new connection each, with a full TLS handshake", "new"),
+        _handshake("tls-resume", "GET on a new connection each, which resumes a TLS session", "resumed"),
+        Workload(
+            "tls-body-16m",
+            "GET over TLS, 16 MiB back",
+            path=f"/bytes/{16 * MIB}",
+            payload_bytes=16 * MIB,
+            connections=8,
+            tls=True,
         ),
     )
 }

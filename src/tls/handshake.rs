@@ -75,13 +75,15 @@ pub struct Session {
     pub is_resumed: bool,
     /// The protocol agreed by ALPN.
     pub protocol: Option<Box<[u8]>>,
-    /// What the peer's certificate says, if it has shown one.
+    /// What the client's certificate says, if it has shown one. Of an endpoint's no one asks once it is believed.
     pub peer: Option<Box<Facts>>,
 }
 
 /// One side of a handshake.
 pub(super) trait Side {
     type Data;
+    /// Whether what the peer's certificate says is kept.
+    const KEEPS_PEER: bool;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn common(&self) -> &CommonState;
     fn into_kernel(self) -> Result<(ExtractedSecrets, KernelSide), rustls::Error>;
@@ -89,6 +91,7 @@ pub(super) trait Side {
 
 impl Side for UnbufferedServerConnection {
     type Data = ServerConnectionData;
+    const KEEPS_PEER: bool = true;
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
@@ -107,6 +110,7 @@ impl Side for UnbufferedServerConnection {
 
 impl Side for UnbufferedClientConnection {
     type Data = ClientConnectionData;
+    const KEEPS_PEER: bool = false;
 
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
@@ -454,7 +458,11 @@ fn session<S: Side>(side: &S, server_name: Option<Box<str>>) -> Session {
             .unwrap_or("unknown"),
         is_resumed: common.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         protocol: common.alpn_protocol().map(Into::into),
-        peer: common.peer_certificates().and_then(|chain| Facts::parse(chain.first()?).ok()).map(Box::new),
+        peer: common
+            .peer_certificates()
+            .filter(|_| S::KEEPS_PEER)
+            .and_then(|chain| Facts::parse(chain.first()?).ok())
+            .map(Box::new),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     stream::Shared,
 };
 use crate::{
-    buf::Buf,
+    buf::{Buf, FRAMING_BYTES},
     net::{self, Outcome},
 };
 
@@ -27,6 +27,8 @@ pub struct SecuredRx {
 enum Armed {
     No,
     /// Into whatever buffer it comes in.
+    Lazily,
+    /// The same, but who asks gave a buffer and has one back.
     Anywhere,
     /// Behind what is in this one.
     Behind(Buf),
@@ -62,7 +64,7 @@ impl SecuredRx {
     }
 
     pub(super) fn arm_lazily(&mut self) -> bool {
-        self.armed = Armed::Anywhere;
+        self.armed = Armed::Lazily;
         if !self.receive() {
             self.armed = Armed::No;
         }
@@ -104,6 +106,7 @@ impl SecuredRx {
             }
             match self.inbound.state() {
                 State::Open => {}
+                // What is still to be said may be put into the buffer.
                 State::Ended => return Poll::Ready((Ok(0), self.disarm())),
                 State::Broken(reason) => return Poll::Ready((Err(reason.kind().into()), self.disarm())),
             }
@@ -134,13 +137,17 @@ impl SecuredRx {
     fn disarm(&mut self) -> Buf {
         match std::mem::replace(&mut self.armed, Armed::No) {
             Armed::Behind(buf) => buf,
-            Armed::No | Armed::Anywhere => Buf::none(),
+            Armed::No | Armed::Lazily => Buf::none(),
+            Armed::Anywhere => Buf::take_reserved().map_or_else(Buf::none, |mut buf| {
+                buf.reset(FRAMING_BYTES, FRAMING_BYTES);
+                buf
+            }),
         }
     }
 
     fn deliver(&mut self, mut plaintext: Buf) -> Outcome<usize> {
         match std::mem::replace(&mut self.armed, Armed::No) {
-            Armed::No | Armed::Anywhere => (Ok(plaintext.len()), plaintext),
+            Armed::No | Armed::Lazily | Armed::Anywhere => (Ok(plaintext.len()), plaintext),
             Armed::Behind(mut buf) => {
                 let count = plaintext.len().min(buf.spare_len());
                 let fits = buf.push(&plaintext.filled()[..count]);

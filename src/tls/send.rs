@@ -204,8 +204,13 @@ impl SecuredTx {
 
     /// Resets the connection.
     pub(super) fn abort(&mut self) {
-        self.shared.say_nothing();
+        self.say_nothing();
         self.inner.abort();
+    }
+
+    /// From now on the peer is not told how this ends.
+    pub(super) fn say_nothing(&mut self) {
+        self.shared.say_nothing();
     }
 
     /// Ends this direction.

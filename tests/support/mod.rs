@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests run no data plane")]
 #![allow(unreachable_pub, reason = "a module that every test binary includes")]
 
+pub mod mint;
+pub mod secure;
 pub mod strict;
 
 use std::{
@@ -384,6 +386,8 @@ pub struct Peer {
     pub stream: TcpStream,
     /// What was received and not yet taken.
     pub inbox: Vec<u8>,
+    /// Once hands were shaken ([`Peer::secured`], [`Peer::serving`]): what is sent goes in records, and what comes too.
+    tls: Option<Arc<Mutex<secure::Session>>>,
 }
 
 impl Peer {
@@ -395,16 +399,23 @@ impl Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, inbox: Vec::new() }
+        Self { stream, inbox: Vec::new(), tls: None }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
+        self.write(bytes.as_ref()).unwrap();
     }
 
     /// Sends, and says whether the other side still took it.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.write_all(bytes.as_ref()).is_ok()
+        self.write(bytes.as_ref()).is_ok()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self.tls {
+            Some(_) => self.stream.write_all(&self.records(&[bytes])),
+            None => self.stream.write_all(bytes),
+        }
     }
 
     /// Ends this side.
@@ -419,6 +430,9 @@ impl Peer {
 
     /// Receives more; 0 at the end, a reset included.
     pub fn more(&mut self) -> usize {
+        if self.tls.is_some() {
+            return self.more_secured();
+        }
         let mut chunk = [0; 65536];
         match self.stream.read(&mut chunk) {
             Ok(count) => {

@@ -375,6 +375,62 @@ fn a_cut_is_no_end_and_an_end_is_said() {
     }
 }
 
+/// What ends a body is put into the buffer that comes back with the stream's end.
+#[test]
+fn the_end_comes_with_the_buffer_that_was_given() {
+    let root = Mint::root("root");
+    for driver in DRIVERS {
+        for size in [Size::Small, Size::Large] {
+            let ours = our_server(&root);
+            between(
+                driver,
+                |socket| async move {
+                    let mut stream = accept(socket, ours).await.unwrap();
+                    assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
+                    for _ in 0..2 {
+                        stream.rx.arm(Buf::take(size).unwrap());
+                        let buf = receive(&mut stream).await.unwrap();
+                        assert!(buf.is_empty() && buf.has_room(32, 32) && buf.spare_len() > 1000);
+                    }
+                    let mut buf = Buf::take(size).unwrap();
+                    assert!(buf.push(b"before"));
+                    stream.rx.arm(buf);
+                    assert_eq!(receive(&mut stream).await.unwrap().filled(), b"before");
+                },
+                |socket| {
+                    let mut peer = ask(&root, socket, 0);
+                    peer.write_all(b"hello").unwrap();
+                    peer.conn.send_close_notify();
+                    peer.flush().unwrap();
+                    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn a_panic_does_not_look_like_an_end() {
+    let root = Mint::root("root");
+    let ours = our_server(&root);
+    between(
+        DriverChoice::IoUring,
+        |socket| async move {
+            let stream = accept(socket, ours).await.unwrap();
+            let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _stream = stream;
+                panic!("amid a body");
+            }));
+            assert!(broken.is_err());
+        },
+        |socket| {
+            let mut peer = ask(&root, socket, 0);
+            peer.write_all(b"hello").unwrap();
+            told(peer).unwrap_err();
+        },
+    );
+}
+
 #[test]
 fn what_is_aborted_does_not_look_complete() {
     let root = Mint::root("root");
@@ -543,7 +599,7 @@ fn endpoints_are_greeted() {
                     assert!(!stream.tx.is_sending());
                     let session = stream.session().unwrap();
                     assert_eq!(session.version, if suite == 0 { "TLSv1.3" } else { "TLSv1.2" });
-                    assert!(session.peer.is_some());
+                    assert!(session.peer.is_none() && !session.is_resumed);
                     // Armed while it waits to be used: tickets that come meanwhile are no reason to give it up.
                     assert!(stream.rx.arm_lazily());
                     yielded().await;
