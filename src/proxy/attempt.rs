@@ -415,6 +415,10 @@ async fn carry(
     let waits = (x.listener.timeouts.tunnel_idle_ms, x.listener.timeouts.write_stall_ms);
     let Connection { stream, deadline, .. } = &mut *x.connection;
     let end = tunnel(stream, upstream, from_client, from_upstream, deadline, waits, &carried).await;
+    if end != TunnelEnd::Closed {
+        stream.tx.break_off();
+        upstream.tx.break_off();
+    }
     let end = if end == TunnelEnd::Idle && x.core.is_cutting() { TunnelEnd::Drained } else { end };
     x.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
 }

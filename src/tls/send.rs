@@ -219,6 +219,11 @@ impl SecuredTx {
         self.inner.finish();
     }
 
+    /// Has the connection end without a word.
+    pub(super) fn break_off(&mut self) {
+        self.shared.say_nothing();
+    }
+
     /// Tells the peer that no more comes, or what is wrong (RFC 8446 §6), if that can be said between two records. Whether it
     /// hears it is its own business.
     pub(super) fn say_last(&mut self) {

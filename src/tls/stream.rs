@@ -299,6 +299,16 @@ impl Tx {
         either!(self, tx => tx.abort());
     }
 
+    /// What was sent is not all: where that can be said, the peer does not take the connection's end for an end.
+    pub fn break_off(&mut self) {
+        match self {
+            // A plain connection's end says nothing of the kind, and a reset could destroy what is on its way.
+            Self::Plain(_) => {}
+            Self::Secured(tx) => tx.break_off(),
+            Self::Other(tx) => tx.abort(),
+        }
+    }
+
     /// Ends this direction: the peer sees the end of the stream, and can still send.
     pub fn finish(&mut self) {
         either!(self, tx => tx.finish());
