@@ -1037,7 +1037,7 @@ fn silent_and_slow_handshakes_have_an_end() {
 #[test]
 fn a_storm_of_handshakes_stops_no_one_else() {
     let ground = Ground::new();
-    let listener = ground.listener("") + "\ntimeouts = { handshake = \"200ms\" }\n";
+    let listener = ground.listener("") + "\ntimeouts = { handshake = \"1s\" }\n";
     let text = config(&(listener + HERE)).replace("workers = 1\n", "workers = 1\nmax_handshakes = 2\n");
     for driver in DRIVERS {
         let gateway = Gateway::start(&on(driver, &text));
