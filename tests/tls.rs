@@ -89,6 +89,16 @@ fn ask(client: &mut Peer, path: &str) -> String {
     response.text()
 }
 
+/// Comes anew until it is let in and answered: on a busy machine a short deadline may pass first.
+fn come_and_ask(address: SocketAddr, client: &Arc<ClientConfig>) -> String {
+    within("someone who comes is served", || {
+        let mut client = Peer::connect(address).secured(client, "a.test").ok()?;
+        client.try_send(get("/"));
+        let head = client.try_head()?;
+        Some(client.body_of(head).text())
+    })
+}
+
 /// An upstream that answers with the body it got, or with the path when there was none; chunked when it was asked so.
 fn echo() -> Upstream {
     Upstream::answering(echoed)
@@ -119,7 +129,9 @@ fn chunks(body: &[u8]) -> Vec<u8> {
 }
 
 fn body(length: usize) -> Vec<u8> {
-    (0..length).map(|place| (place % 251) as u8).collect()
+    let mut body = (0..251).collect::<Vec<u8>>().repeat(length / 251 + 1);
+    body.truncate(length);
+    body
 }
 
 fn upload(body: &[u8], is_chunked: bool) -> Vec<u8> {
@@ -384,64 +396,85 @@ fn a_body_goes_up_while_it_comes_down() {
 
 // Records and segments, wherever they are cut.
 
-/// For each driver and version, a client of a gateway before an echo, and what sends to it.
-fn with_each(test: impl Fn(&mut Peer)) {
+/// For each driver and version, clients of a gateway before an echo.
+fn with_each(test: impl Fn(&mut [Peer])) {
     let ground = Ground::new();
     let upstream = echo();
     let text = all_to_with(upstream.address, &ground.listener(""), "", "");
     for driver in DRIVERS {
         let gateway = Gateway::start(&on(driver, &text));
         for versions in EACH_VERSION {
-            let mut client = secure(&gateway, &ground.client().versions(versions).config());
-            test(&mut client);
-            assert_eq!(ask(&mut client, "/afterwards"), "/afterwards");
+            let config = ground.client().versions(versions).config();
+            let mut clients: Vec<Peer> = (0..8).map(|_| secure(&gateway, &config)).collect();
+            test(&mut clients);
+            for client in &mut clients {
+                assert_eq!(ask(client, "/afterwards"), "/afterwards");
+            }
         }
         nothing_is_left(&gateway);
     }
 }
 
-#[test]
-fn a_head_cut_over_two_records_at_every_point() {
-    with_each(|client| {
-        let wire = get("/cut");
-        for at in 1..wire.len() {
-            let (first, second) = wire.as_bytes().split_at(at);
-            let records = client.records(&[first, second]);
-            client.send_wire(records);
-            assert_eq!(client.response().text(), "/cut", "cut at {at}, in one segment");
-            let record = client.records(&[first]);
-            client.send_wire(record);
-            all_received([&client.stream]);
-            let record = client.records(&[second]);
-            client.send_wire(record);
-            assert_eq!(client.response().text(), "/cut", "cut at {at}, in two segments");
-        }
-    });
+/// Sends the first parts, a client each, and the second ones when those were received; then answers come.
+fn in_two_segments(clients: &mut [Peer], parts: &[(Vec<u8>, Vec<u8>)]) {
+    for (client, (first, _)) in clients.iter_mut().zip(parts) {
+        client.send_wire(first);
+    }
+    all_received(clients.iter().map(|client| &client.stream));
+    for (client, (_, second)) in clients.iter_mut().zip(parts) {
+        client.send_wire(second);
+    }
+    for (client, (first, _)) in clients.iter_mut().zip(parts) {
+        assert_eq!(client.response().text(), "/cut", "after {} bytes", first.len());
+    }
 }
 
 #[test]
-fn a_record_cut_over_two_segments_at_every_point() {
-    with_each(|client| {
+fn a_head_cut_over_two_records_at_every_point() {
+    with_each(|clients| {
         let wire = get("/cut");
-        let mut at = 1;
-        loop {
-            let record = client.records(&[wire.as_bytes()]);
-            let (first, second) = record.split_at(at);
-            client.send_wire(first);
-            all_received([&client.stream]);
-            client.send_wire(second);
-            assert_eq!(client.response().text(), "/cut", "cut at {at}");
-            at += 1;
-            if at == record.len() {
-                return;
+        let points: Vec<usize> = (1..wire.len()).collect();
+        for points in points.chunks(clients.len()) {
+            let cut = |(client, at): (&Peer, &usize)| {
+                let (first, second) = wire.as_bytes().split_at(*at);
+                (client.records(&[first]), client.records(&[second]))
+            };
+            let parts: Vec<_> = clients.iter().zip(points).map(cut).collect();
+            in_two_segments(clients, &parts);
+            for (client, at) in clients.iter_mut().zip(points) {
+                let (first, second) = wire.as_bytes().split_at(*at);
+                let records = client.records(&[first, second]);
+                client.send_wire(records);
+                assert_eq!(client.response().text(), "/cut", "cut at {at}, in one segment");
             }
         }
     });
 }
 
 #[test]
+fn a_record_cut_over_two_segments_at_every_point() {
+    with_each(|clients| {
+        let wire = get("/cut");
+        let mut at = 1;
+        let mut is_over = false;
+        while !is_over {
+            let mut parts = Vec::new();
+            for client in &*clients {
+                let mut record = client.records(&[wire.as_bytes()]);
+                is_over = at + 1 >= record.len();
+                let second = record.split_off(at.min(record.len() - 1));
+                parts.push((record, second));
+                at += 1;
+            }
+            in_two_segments(clients, &parts);
+        }
+    });
+}
+
+#[test]
 fn a_request_of_records_of_one_byte() {
-    with_each(|client| {
+    with_each(|clients| {
+        let client = &mut clients[0];
         let wire = post("/", &"x".repeat(3000));
         let pieces: Vec<&[u8]> = wire.as_bytes().chunks(1).collect();
         let records = client.records(&pieces);
@@ -452,7 +485,8 @@ fn a_request_of_records_of_one_byte() {
 
 #[test]
 fn pipelined_requests_in_one_record_and_in_many() {
-    with_each(|client| {
+    with_each(|clients| {
+        let client = &mut clients[0];
         let requests: Vec<String> = (0..50).map(|number| get(&format!("/many/{number}"))).collect();
         let pieces: Vec<&[u8]> = requests.iter().map(String::as_bytes).collect();
         let all = requests.concat();
@@ -469,7 +503,8 @@ fn pipelined_requests_in_one_record_and_in_many() {
 /// Records that end where a request does not, over segments that end where a record does not.
 #[test]
 fn uneven_records_over_uneven_segments() {
-    with_each(|client| {
+    with_each(|clients| {
+        let client = &mut clients[0];
         let mut wire = Vec::new();
         for length in [10, 20_000, 300, 50_000, 1] {
             wire.extend(upload(&body(length), length % 3 == 0));
@@ -679,7 +714,7 @@ fn sessions_are_resumed_on_every_core() {
         let mut resumed = HashSet::new();
         // Each stays, so that the next may land elsewhere.
         let mut others = Vec::new();
-        while others.len() < 20 || resumed.len() < workers {
+        while others.len() < 10 || resumed.len() < workers {
             assert!(others.len() < 200, "only cores {resumed:?} resume");
             let mut client = secure(&gateway, &config);
             assert!(client.is_resumed(), "after cores {cores:?}");
@@ -692,7 +727,7 @@ fn sessions_are_resumed_on_every_core() {
             others.push(client);
         }
     }
-    assert!(gateway.figure("handshakes_resumed") >= 40);
+    assert!(gateway.figure("handshakes_resumed") >= 20);
 }
 
 #[test]
@@ -1029,7 +1064,7 @@ fn silent_and_slow_handshakes_have_an_end() {
             let answer = stranger.rest();
             assert!(!String::from_utf8_lossy(&answer).contains("yes"), "{what}");
         }
-        assert_eq!(ask(&mut secure(&gateway, &ground.client().config()), "/"), "yes, by https");
+        assert_eq!(come_and_ask(gateway.address(), &ground.client().config()), "yes, by https");
         nothing_is_left(&gateway);
     }
 }
@@ -1041,7 +1076,8 @@ fn a_storm_of_handshakes_stops_no_one_else() {
     let text = config(&(listener + HERE)).replace("workers = 1\n", "workers = 1\nmax_handshakes = 2\n");
     for driver in DRIVERS {
         let gateway = Gateway::start(&on(driver, &text));
-        let mut inside = secure(&gateway, &ground.client().config());
+        let mut inside =
+            within("it is in", || try_secure(&gateway, &ground.client().config(), "a.test").ok());
         let mut silent: Vec<Peer> = (0..40).map(|_| gateway.connect()).collect();
         let left = silent.split_off(20);
         for number in 0..50 {
@@ -1050,26 +1086,21 @@ fn a_storm_of_handshakes_stops_no_one_else() {
         // Who waits and leaves takes no place with him.
         drop(left);
         // In the end there is a place for whoever has something to say.
-        let mut late =
-            within("a late one is served", || try_secure(&gateway, &ground.client().config(), "a.test").ok());
-        assert_eq!(ask(&mut late, "/"), "yes, by https");
+        let config = ground.client().config();
+        assert_eq!(come_and_ask(gateway.address(), &config), "yes, by https");
         assert!(silent.iter_mut().all(Peer::is_ended));
         // And for many at once, two at a time.
         let address = gateway.address();
-        let config = ground.client().config();
         let clients: Vec<_> = (0..10)
             .map(|_| {
                 let config = Arc::clone(&config);
-                thread::spawn(move || {
-                    let come = || Peer::connect(address).secured(&config, "a.test").ok();
-                    ask(&mut within("each is served", come), "/")
-                })
+                thread::spawn(move || come_and_ask(address, &config))
             })
             .collect();
         for client in clients {
             assert_eq!(client.join().unwrap(), "yes, by https");
         }
-        drop((inside, late));
+        drop(inside);
         nothing_is_left(&gateway);
     }
 }
@@ -1308,28 +1339,40 @@ fn an_endpoint_is_who_it_should_be() {
     let ca = format!("ca = \"{}\"", ground.root_file());
     let named = format!("{ca}, server_name = \"up.test\"");
     let wild = format!("{ca}, server_name = \"x.up.test\"");
-    let refused = (502, "upstream-certificate".to_owned());
-    let good = (200, "ok".to_owned());
-    let others = Mint::new("others");
+    let refused = (502, "upstream-certificate");
+    let good = (200, "ok");
+    let (root, others) = (&ground.root, Mint::new("others"));
     for versions in EACH_VERSION {
-        for (pair, tls, expected) in [
-            (ground.root.pair(&["up.test"]), named.as_str(), &good),
-            (ground.root.pair(&["*.up.test", "up.test"]), &named, &good),
-            (ground.root.pair(&["*.up.test"]), &wild, &good),
-            (ground.root.rsa(&["up.test"]), &named, &good),
-            (ground.root.pair(&["127.0.0.1"]), &ca, &good),
-            (ground.root.pair(&["other.test"]), &named, &refused),
-            (ground.root.pair(&["127.0.0.1"]), &named, &refused),
-            (ground.root.pair(&["up.test"]), &ca, &refused),
-            (others.pair(&["up.test"]), &named, &refused),
-            (ground.root.expired(&["up.test"]), &named, &refused),
-            (others.expired(&["other.test"]), "verify = false", &good),
-        ] {
-            let upstream = secured_upstream(&server(&pair, versions, None), |_, _, _| ok(b"hello"));
-            let gateway = before(upstream.address, tls, "");
-            assert_eq!(&outcome(&gateway, &get("/")), expected, "{tls}");
-            nothing_is_left(&gateway);
+        let cases = [
+            ("named", root.pair(&["up.test"]), named.as_str(), good),
+            ("one of many names", root.pair(&["*.up.test", "up.test"]), &named, good),
+            ("wildcard", root.pair(&["*.up.test"]), &wild, good),
+            ("rsa", root.rsa(&["up.test"]), &named, good),
+            ("by address", root.pair(&["127.0.0.1"]), &ca, good),
+            ("another name", root.pair(&["other.test"]), &named, refused),
+            ("an address instead of a name", root.pair(&["127.0.0.1"]), &named, refused),
+            ("a name instead of an address", root.pair(&["up.test"]), &ca, refused),
+            ("another authority", others.pair(&["up.test"]), &named, refused),
+            ("expired", root.expired(&["up.test"]), &named, refused),
+            ("anyone", others.expired(&["other.test"]), "verify = false", good),
+        ];
+        let mut rest = String::new();
+        let mut upstreams = Vec::new();
+        for (number, (_, pair, tls, _)) in cases.iter().enumerate() {
+            let upstream = secured_upstream(&server(pair, versions, None), |_, _, _| ok(b"hello"));
+            rest += &format!(
+                "[[cluster]]\nname = \"{number}\"\nendpoints = [{{ address = \"{}\" }}]\ntls = {{ {tls} }}\n\
+                 [[route]]\nname = \"{number}\"\nmatch = {{ path = \"/{number}\" }}\ncluster = \"{number}\"\n",
+                upstream.address
+            );
+            upstreams.push(upstream);
         }
+        let gateway = Gateway::start(&config(&rest));
+        for (number, (what, _, _, (status, end))) in cases.iter().enumerate() {
+            let got = outcome(&gateway, &get(&format!("/{number}")));
+            assert_eq!(got, (*status, (*end).to_owned()), "{what}");
+        }
+        nothing_is_left(&gateway);
     }
 }
 
@@ -1859,11 +1902,11 @@ fn much_passes_a_websocket_both_ways_at_once() {
                 (Peer::new(side.stream.try_clone().unwrap()), side)
             };
             let writing = thread::spawn(move || {
-                writer.send(body(4 * MIB));
+                writer.send(body(2 * MIB));
                 writer
             });
             let reading = thread::spawn(move || {
-                assert!(reader.exactly(4 * MIB) == body(4 * MIB), "it came changed");
+                assert!(reader.exactly(2 * MIB) == body(2 * MIB), "it came changed");
             });
             (writing, reading)
         });
@@ -1881,18 +1924,31 @@ fn a_websocket_whose_side_breaks_takes_the_other_along() {
         // A stream's end without a word is a break.
         let (gateway, client, mut endpoint) = websocket(&ground, driver, is_secured_above);
         client.stream.shutdown(Shutdown::Write).unwrap();
-        endpoint.rest();
+        assert!(endpoint.is_ended());
         assert_eq!(end_of(&gateway), "tunnel-broken");
-        if is_secured_above {
-            assert_ne!(endpoint.ending(), Ending::Said, "what was cut must not look whole");
-        }
         drop((client, endpoint));
         nothing_is_left(&gateway);
+        let (gateway, mut client, endpoint) = websocket(&ground, driver, is_secured_above);
+        endpoint.reset();
+        assert!(client.is_ended());
+        assert_eq!(end_of(&gateway), "tunnel-broken");
+        drop(client);
+        nothing_is_left(&gateway);
     }
-    let (gateway, mut client, endpoint) = websocket(&ground, "auto", true);
-    drop(endpoint);
-    assert_ne!(client.ending(), Ending::Said, "what was cut must not look whole");
-    assert_eq!(end_of(&gateway), "tunnel-broken");
+}
+
+/// Who cuts one side must not make the other believe that all was said.
+#[test]
+fn a_websocket_that_is_cut_on_one_side_does_not_look_whole_on_the_other() {
+    let ground = Ground::new();
+    for driver in DRIVERS {
+        let (_gateway, client, mut endpoint) = websocket(&ground, driver, true);
+        client.stream.shutdown(Shutdown::Write).unwrap();
+        assert_ne!(endpoint.ending(), Ending::Said);
+        let (_gateway, mut client, endpoint) = websocket(&ground, driver, true);
+        endpoint.stream.shutdown(Shutdown::Write).unwrap();
+        assert_ne!(client.ending(), Ending::Said);
+    }
 }
 
 // A judge.
