@@ -7,6 +7,7 @@ mod support;
 
 use std::{
     collections::HashSet,
+    io::Write,
     net::{Shutdown, SocketAddr, TcpStream},
     process::Command,
     sync::{Arc, mpsc::channel},
@@ -802,6 +803,45 @@ fn keys_are_renewed_amid_a_connection() {
     }
 }
 
+/// New keys, and nothing else, on a connection where nothing is under way: on either side it lives on.
+#[test]
+fn keys_are_renewed_on_idle_connections() {
+    let ground = Ground::new();
+    let config = server(&ground.root.pair(&["up.test"]), EACH_VERSION[1], None);
+    let (sender, kept) = channel();
+    let sender = std::sync::Mutex::new(sender);
+    let upstream = Upstream::scripted(move |peer, _| {
+        let mut peer = peer.serving(&config).unwrap();
+        while let Some(head) = peer.try_head() {
+            peer.send(echoed(&head, b""));
+            for _ in 0..3 {
+                peer.renew_keys();
+                let keys = peer.records(&[]);
+                peer.send_wire(keys);
+            }
+            sender.lock().unwrap().send(peer.twin()).unwrap();
+        }
+    });
+    let tls = format!("tls = {{ ca = \"{}\", server_name = \"up.test\" }}", ground.root_file());
+    let text = all_to_with(upstream.address, &ground.listener(""), &tls, "");
+    for (number, driver) in DRIVERS.into_iter().enumerate() {
+        let gateway = Gateway::start(&on(driver, &text));
+        let mut client = secure(&gateway, &ground.client().versions(EACH_VERSION[1]).config());
+        for number in 0..10 {
+            let path = format!("/{number}");
+            assert_eq!(ask(&mut client, &path), path);
+            all_received([&kept.recv_timeout(support::PATIENCE).unwrap().stream]);
+            client.renew_keys();
+            let keys = client.records(&[]);
+            client.send_wire(keys);
+            all_received([&client.stream]);
+        }
+        assert_eq!(upstream.accepted(), number + 1, "a kept connection was given up");
+        drop(client);
+        nothing_is_left(&gateway);
+    }
+}
+
 // How connections end.
 
 #[test]
@@ -825,6 +865,78 @@ fn the_gateway_says_that_it_closes() {
         }
         nothing_is_left(&gateway);
     }
+}
+
+/// The last byte comes before the last word, however much there is and however slowly it is read.
+#[test]
+fn a_large_last_response_is_whole() {
+    let ground = Ground::new();
+    let upstream = Upstream::scripted(|mut peer, _| {
+        let head = peer.head();
+        if head.starts_with("GET /sized ") {
+            peer.send(ok(&body(3 * MIB)));
+        } else {
+            peer.send([&b"HTTP/1.1 200 OK\r\n\r\n"[..], &body(3 * MIB)].concat());
+        }
+    });
+    let text = all_to_with(upstream.address, &ground.listener(""), "", "");
+    for driver in DRIVERS {
+        let gateway = Gateway::start(&on(driver, &text));
+        for (path, versions) in
+            [("/sized", EACH_VERSION[1]), ("/rest", EACH_VERSION[1]), ("/rest", EACH_VERSION[0])]
+        {
+            let mut client = secure(&gateway, &ground.client().versions(versions).config());
+            client.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
+            client.head();
+            // What fits between is there before any more is read.
+            let before = client.inbox.len();
+            gateway.figures();
+            assert_eq!(client.ending(), Ending::Said);
+            assert!(client.inbox == body(3 * MIB), "{} of it, {before} at first", client.inbox.len());
+            assert_eq!(end_of(&gateway), "ok");
+        }
+        nothing_is_left(&gateway);
+    }
+}
+
+/// Who sends more than is wanted gets to read that, and sees the end of it.
+#[test]
+fn a_refusal_amid_an_upload_is_heard() {
+    let ground = Ground::new();
+    let listener = ground.listener("") + "\nlimits = { body_bytes = \"1KiB\" }\n";
+    let upstream = echo();
+    let text = all_to_with(upstream.address, &listener, "", "");
+    for driver in DRIVERS {
+        let gateway = Gateway::start(&on(driver, &text));
+        for versions in EACH_VERSION {
+            for is_chunked in [false, true] {
+                let mut client = secure(&gateway, &ground.client().versions(versions).config());
+                client.try_send(upload(&body(500_000), is_chunked));
+                assert_eq!(client.response().status, 413);
+                assert_eq!(client.ending(), Ending::Said);
+                assert_eq!(end_of(&gateway), "body-too-large");
+            }
+        }
+        nothing_is_left(&gateway);
+    }
+}
+
+#[test]
+fn an_upload_waits_for_its_hundred() {
+    let ground = Ground::new();
+    let (upstream, accepted) = Upstream::manual();
+    let gateway = Gateway::start(&all_to_with(upstream.address, &ground.listener(""), "", ""));
+    let mut client = secure(&gateway, &ground.client().config());
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    let mut endpoint = accepted.next();
+    endpoint.head();
+    endpoint.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 100 "));
+    assert!(client.head().starts_with("HTTP/1.1 103 "));
+    client.send("body");
+    assert_eq!(endpoint.exactly(4), b"body");
+    endpoint.send(ok(b"thanks"));
+    assert_eq!(client.response().text(), "thanks");
 }
 
 #[test]
@@ -1102,6 +1214,44 @@ fn a_storm_of_handshakes_stops_no_one_else() {
         }
         drop(inside);
         nothing_is_left(&gateway);
+    }
+}
+
+/// Far more clients than there are buffers for, all at once: each is served, or told that there is no room, or let go.
+#[test]
+fn more_clients_at_once_than_buffers() {
+    let ground = Ground::new();
+    let upstream = echo();
+    let text = all_to_with(upstream.address, &ground.listener(""), "", "")
+        .replace("workers = 1\n", "workers = 1\nbuffers = 64\n");
+    for driver in DRIVERS {
+        let gateway = Gateway::start(&on(driver, &text));
+        let config = ground.client().config();
+        let come = || try_secure(&gateway, &config, "a.test").ok();
+        // On epoll who waits has a buffer already, so that later ones are let go amid their handshakes.
+        let mut clients: Vec<Peer> = (0..150).filter_map(|_| come()).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            let request = upload(&body(20_000), false);
+            // A record that is not whole holds what came of it.
+            let wire = client.records(&[&request]);
+            let (first, _) = wire.split_at(if number % 2 == 0 { 10_000 } else { wire.len() });
+            let _ = client.stream.write_all(first);
+        }
+        let mut served = 0;
+        for (number, client) in clients.iter_mut().enumerate().filter(|(number, _)| number % 2 == 1) {
+            let Some(head) = client.try_head() else { continue };
+            let response = client.body_of(head);
+            match response.status {
+                200 => assert!(response.body == body(20_000), "{number}: another's bytes"),
+                status => assert_eq!(status, 503),
+            }
+            served += 1;
+        }
+        assert!(served > 0);
+        drop(clients);
+        nothing_is_left(&gateway);
+        assert_eq!(ask(&mut secure(&gateway, &config), "/afterwards"), "/afterwards");
+        assert!(gateway.figure("buffers_exhausted") > 0);
     }
 }
 
