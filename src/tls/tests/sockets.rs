@@ -315,6 +315,8 @@ fn who_sends_what_is_not_understood_is_told_so() {
             |socket| async move {
                 let mut stream = accept(socket, ours).await.unwrap();
                 assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
+                // So that nothing is under way when there is something to be said.
+                send(&mut stream, filled(Size::Small, 5, 0)).await.unwrap();
                 let error = receive(&mut stream).await.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::InvalidData);
                 // Again and again, and nothing is sent any more.
@@ -328,6 +330,7 @@ fn who_sends_what_is_not_understood_is_told_so() {
             |socket| {
                 let mut peer = ask(&root, socket.try_clone().unwrap(), 0);
                 peer.write_all(b"hello").unwrap();
+                peer.read_exact(&mut [0; 5]).unwrap();
                 (&socket).write_all(&ends(0).0.record(DATA, b"under other keys").unwrap()).unwrap();
                 assert_eq!(alert_of(told(peer)), AlertDescription::BadRecordMac);
             },
