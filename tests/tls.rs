@@ -10,7 +10,11 @@ use std::{
     io::Write,
     net::{Shutdown, SocketAddr, TcpStream},
     process::Command,
-    sync::{Arc, mpsc::channel},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
+    },
     thread,
     time::Duration,
 };
@@ -1100,7 +1104,7 @@ fn strange_beginnings(ground: &Ground) -> Vec<(&'static str, Vec<u8>)> {
     let nothing_but_changes = [20, 3, 3, 0, 1, 1].repeat(100_000 / 6);
     vec![
         ("nothing", Vec::new()),
-        ("garbage", (0..5000_u32).map(|place| (place * 7919 >> 3) as u8).collect()),
+        ("garbage", (0..5000_u32).map(|place| ((place * 7919) >> 3) as u8).collect()),
         ("zeros", vec![0; 100]),
         ("http", b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_vec()),
         ("a record that is too long", [22, 3, 1, 0xff, 0xff].to_vec()),
@@ -1259,8 +1263,11 @@ const UNEXPECTED_MESSAGE: u8 = 10;
 const BAD_RECORD_MAC: u8 = 20;
 const RECORD_OVERFLOW: u8 = 22;
 
-/// What a client may send amid a connection of TLS 1.3 that is no good, and the alert that it gets, if that is certain.
-fn offences() -> Vec<(&'static str, Option<u8>, fn(&mut Raw) -> Vec<u8>)> {
+/// What it is, the alert that it gets, if that is certain, and its bytes.
+type Offence = (&'static str, Option<u8>, fn(&mut Raw) -> Vec<u8>);
+
+/// What a client may send amid a connection of TLS 1.3 that is no good.
+fn offences() -> Vec<Offence> {
     let unexpected = Some(UNEXPECTED_MESSAGE);
     vec![
         ("a changed byte", Some(BAD_RECORD_MAC), |raw| {
@@ -1975,6 +1982,47 @@ fn an_idle_connection_may_bring_one_more_request_while_draining() {
     assert_eq!((response.status, response.field("connection").as_deref()), (200, Some("close")));
     assert_eq!(client.ending(), Ending::Said);
     assert!(gateway.wait().success());
+}
+
+#[test]
+fn a_drain_under_load_loses_no_request() {
+    let ground = Ground::new();
+    let served = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&served);
+    let upstream = Upstream::answering(move |_, body| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        ok(body)
+    });
+    let text = all_to_with(upstream.address, &ground.listener(""), "", "");
+    for driver in DRIVERS {
+        served.store(0, Ordering::SeqCst);
+        let mut gateway = Gateway::start(&on(driver, &text));
+        let clients: Vec<_> = (0..8)
+            .map(|number| {
+                let versions = EACH_VERSION[number % 2];
+                let mut client = secure(&gateway, &ground.client().versions(versions).config());
+                thread::spawn(move || {
+                    let sent = body(1 + number * 5000);
+                    for answered in 1.. {
+                        client.send(upload(&sent, false));
+                        let response = client.response();
+                        assert_eq!(response.status, 200, "{}", response.text());
+                        assert!(response.body == sent, "it came back changed");
+                        if response.field("connection").as_deref() == Some("close") {
+                            assert_eq!(client.ending(), Ending::Said);
+                            return answered;
+                        }
+                    }
+                    0
+                })
+            })
+            .collect();
+        within("some load", || (served.load(Ordering::SeqCst) > 200).then_some(()));
+        gateway.signal("TERM");
+        let answered: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        assert_eq!(gateway.wait().code(), Some(0));
+        assert_eq!(answered, served.load(Ordering::SeqCst));
+    }
 }
 
 // Connections that become something else.
