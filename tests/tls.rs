@@ -7,9 +7,14 @@ mod support;
 
 use std::{
     collections::HashSet,
+    io::Write,
     net::{Shutdown, SocketAddr, TcpStream},
     process::Command,
-    sync::{Arc, mpsc::channel},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
+    },
     thread,
     time::Duration,
 };
@@ -89,6 +94,16 @@ fn ask(client: &mut Peer, path: &str) -> String {
     response.text()
 }
 
+/// Comes anew until it is let in and answered: on a busy machine a short deadline may pass first.
+fn come_and_ask(address: SocketAddr, client: &Arc<ClientConfig>) -> String {
+    within("someone who comes is served", || {
+        let mut client = Peer::connect(address).secured(client, "a.test").ok()?;
+        client.try_send(get("/"));
+        let head = client.try_head()?;
+        Some(client.body_of(head).text())
+    })
+}
+
 /// An upstream that answers with the body it got, or with the path when there was none; chunked when it was asked so.
 fn echo() -> Upstream {
     Upstream::answering(echoed)
@@ -119,7 +134,9 @@ fn chunks(body: &[u8]) -> Vec<u8> {
 }
 
 fn body(length: usize) -> Vec<u8> {
-    (0..length).map(|place| (place % 251) as u8).collect()
+    let mut body = (0..251).collect::<Vec<u8>>().repeat(length / 251 + 1);
+    body.truncate(length);
+    body
 }
 
 fn upload(body: &[u8], is_chunked: bool) -> Vec<u8> {
@@ -384,64 +401,85 @@ fn a_body_goes_up_while_it_comes_down() {
 
 // Records and segments, wherever they are cut.
 
-/// For each driver and version, a client of a gateway before an echo, and what sends to it.
-fn with_each(test: impl Fn(&mut Peer)) {
+/// For each driver and version, clients of a gateway before an echo.
+fn with_each(test: impl Fn(&mut [Peer])) {
     let ground = Ground::new();
     let upstream = echo();
     let text = all_to_with(upstream.address, &ground.listener(""), "", "");
     for driver in DRIVERS {
         let gateway = Gateway::start(&on(driver, &text));
         for versions in EACH_VERSION {
-            let mut client = secure(&gateway, &ground.client().versions(versions).config());
-            test(&mut client);
-            assert_eq!(ask(&mut client, "/afterwards"), "/afterwards");
+            let config = ground.client().versions(versions).config();
+            let mut clients: Vec<Peer> = (0..8).map(|_| secure(&gateway, &config)).collect();
+            test(&mut clients);
+            for client in &mut clients {
+                assert_eq!(ask(client, "/afterwards"), "/afterwards");
+            }
         }
         nothing_is_left(&gateway);
     }
 }
 
-#[test]
-fn a_head_cut_over_two_records_at_every_point() {
-    with_each(|client| {
-        let wire = get("/cut");
-        for at in 1..wire.len() {
-            let (first, second) = wire.as_bytes().split_at(at);
-            let records = client.records(&[first, second]);
-            client.send_wire(records);
-            assert_eq!(client.response().text(), "/cut", "cut at {at}, in one segment");
-            let record = client.records(&[first]);
-            client.send_wire(record);
-            all_received([&client.stream]);
-            let record = client.records(&[second]);
-            client.send_wire(record);
-            assert_eq!(client.response().text(), "/cut", "cut at {at}, in two segments");
-        }
-    });
+/// Sends the first parts, a client each, and the second ones when those were received; then answers come.
+fn in_two_segments(clients: &mut [Peer], parts: &[(Vec<u8>, Vec<u8>)]) {
+    for (client, (first, _)) in clients.iter_mut().zip(parts) {
+        client.send_wire(first);
+    }
+    all_received(clients.iter().map(|client| &client.stream));
+    for (client, (_, second)) in clients.iter_mut().zip(parts) {
+        client.send_wire(second);
+    }
+    for (client, (first, _)) in clients.iter_mut().zip(parts) {
+        assert_eq!(client.response().text(), "/cut", "after {} bytes", first.len());
+    }
 }
 
 #[test]
-fn a_record_cut_over_two_segments_at_every_point() {
-    with_each(|client| {
+fn a_head_cut_over_two_records_at_every_point() {
+    with_each(|clients| {
         let wire = get("/cut");
-        let mut at = 1;
-        loop {
-            let record = client.records(&[wire.as_bytes()]);
-            let (first, second) = record.split_at(at);
-            client.send_wire(first);
-            all_received([&client.stream]);
-            client.send_wire(second);
-            assert_eq!(client.response().text(), "/cut", "cut at {at}");
-            at += 1;
-            if at == record.len() {
-                return;
+        let points: Vec<usize> = (1..wire.len()).collect();
+        for points in points.chunks(clients.len()) {
+            let cut = |(client, at): (&Peer, &usize)| {
+                let (first, second) = wire.as_bytes().split_at(*at);
+                (client.records(&[first]), client.records(&[second]))
+            };
+            let parts: Vec<_> = clients.iter().zip(points).map(cut).collect();
+            in_two_segments(clients, &parts);
+            for (client, at) in clients.iter_mut().zip(points) {
+                let (first, second) = wire.as_bytes().split_at(*at);
+                let records = client.records(&[first, second]);
+                client.send_wire(records);
+                assert_eq!(client.response().text(), "/cut", "cut at {at}, in one segment");
             }
         }
     });
 }
 
 #[test]
+fn a_record_cut_over_two_segments_at_every_point() {
+    with_each(|clients| {
+        let wire = get("/cut");
+        let mut at = 1;
+        let mut is_over = false;
+        while !is_over {
+            let mut parts = Vec::new();
+            for client in &*clients {
+                let mut record = client.records(&[wire.as_bytes()]);
+                is_over = at + 1 >= record.len();
+                let second = record.split_off(at.min(record.len() - 1));
+                parts.push((record, second));
+                at += 1;
+            }
+            in_two_segments(clients, &parts);
+        }
+    });
+}
+
+#[test]
 fn a_request_of_records_of_one_byte() {
-    with_each(|client| {
+    with_each(|clients| {
+        let client = &mut clients[0];
         let wire = post("/", &"x".repeat(3000));
         let pieces: Vec<&[u8]> = wire.as_bytes().chunks(1).collect();
         let records = client.records(&pieces);
@@ -452,7 +490,8 @@ fn a_request_of_records_of_one_byte() {
 
 #[test]
 fn pipelined_requests_in_one_record_and_in_many() {
-    with_each(|client| {
+    with_each(|clients| {
+        let client = &mut clients[0];
         let requests: Vec<String> = (0..50).map(|number| get(&format!("/many/{number}"))).collect();
         let pieces: Vec<&[u8]> = requests.iter().map(String::as_bytes).collect();
         let all = requests.concat();
@@ -469,7 +508,8 @@ fn pipelined_requests_in_one_record_and_in_many() {
 /// Records that end where a request does not, over segments that end where a record does not.
 #[test]
 fn uneven_records_over_uneven_segments() {
-    with_each(|client| {
+    with_each(|clients| {
+        let client = &mut clients[0];
         let mut wire = Vec::new();
         for length in [10, 20_000, 300, 50_000, 1] {
             wire.extend(upload(&body(length), length % 3 == 0));
@@ -679,7 +719,7 @@ fn sessions_are_resumed_on_every_core() {
         let mut resumed = HashSet::new();
         // Each stays, so that the next may land elsewhere.
         let mut others = Vec::new();
-        while others.len() < 20 || resumed.len() < workers {
+        while others.len() < 10 || resumed.len() < workers {
             assert!(others.len() < 200, "only cores {resumed:?} resume");
             let mut client = secure(&gateway, &config);
             assert!(client.is_resumed(), "after cores {cores:?}");
@@ -692,7 +732,7 @@ fn sessions_are_resumed_on_every_core() {
             others.push(client);
         }
     }
-    assert!(gateway.figure("handshakes_resumed") >= 40);
+    assert!(gateway.figure("handshakes_resumed") >= 20);
 }
 
 #[test]
@@ -767,6 +807,45 @@ fn keys_are_renewed_amid_a_connection() {
     }
 }
 
+/// New keys, and nothing else, on a connection where nothing is under way: on either side it lives on.
+#[test]
+fn keys_are_renewed_on_idle_connections() {
+    let ground = Ground::new();
+    let config = server(&ground.root.pair(&["up.test"]), EACH_VERSION[1], None);
+    let (sender, kept) = channel();
+    let sender = std::sync::Mutex::new(sender);
+    let upstream = Upstream::scripted(move |peer, _| {
+        let mut peer = peer.serving(&config).unwrap();
+        while let Some(head) = peer.try_head() {
+            peer.send(echoed(&head, b""));
+            for _ in 0..3 {
+                peer.renew_keys();
+                let keys = peer.records(&[]);
+                peer.send_wire(keys);
+            }
+            sender.lock().unwrap().send(peer.twin()).unwrap();
+        }
+    });
+    let tls = format!("tls = {{ ca = \"{}\", server_name = \"up.test\" }}", ground.root_file());
+    let text = all_to_with(upstream.address, &ground.listener(""), &tls, "");
+    for (number, driver) in DRIVERS.into_iter().enumerate() {
+        let gateway = Gateway::start(&on(driver, &text));
+        let mut client = secure(&gateway, &ground.client().versions(EACH_VERSION[1]).config());
+        for number in 0..10 {
+            let path = format!("/{number}");
+            assert_eq!(ask(&mut client, &path), path);
+            all_received([&kept.recv_timeout(support::PATIENCE).unwrap().stream]);
+            client.renew_keys();
+            let keys = client.records(&[]);
+            client.send_wire(keys);
+            all_received([&client.stream]);
+        }
+        assert_eq!(upstream.accepted(), number + 1, "a kept connection was given up");
+        drop(client);
+        nothing_is_left(&gateway);
+    }
+}
+
 // How connections end.
 
 #[test]
@@ -790,6 +869,78 @@ fn the_gateway_says_that_it_closes() {
         }
         nothing_is_left(&gateway);
     }
+}
+
+/// The last byte comes before the last word, however much there is and however slowly it is read.
+#[test]
+fn a_large_last_response_is_whole() {
+    let ground = Ground::new();
+    let upstream = Upstream::scripted(|mut peer, _| {
+        let head = peer.head();
+        if head.starts_with("GET /sized ") {
+            peer.send(ok(&body(3 * MIB)));
+        } else {
+            peer.send([&b"HTTP/1.1 200 OK\r\n\r\n"[..], &body(3 * MIB)].concat());
+        }
+    });
+    let text = all_to_with(upstream.address, &ground.listener(""), "", "");
+    for driver in DRIVERS {
+        let gateway = Gateway::start(&on(driver, &text));
+        for (path, versions) in
+            [("/sized", EACH_VERSION[1]), ("/rest", EACH_VERSION[1]), ("/rest", EACH_VERSION[0])]
+        {
+            let mut client = secure(&gateway, &ground.client().versions(versions).config());
+            client.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
+            client.head();
+            // What fits between is there before any more is read.
+            let before = client.inbox.len();
+            gateway.figures();
+            assert_eq!(client.ending(), Ending::Said);
+            assert!(client.inbox == body(3 * MIB), "{} of it, {before} at first", client.inbox.len());
+            assert_eq!(end_of(&gateway), "ok");
+        }
+        nothing_is_left(&gateway);
+    }
+}
+
+/// Who sends more than is wanted gets to read that, and sees the end of it.
+#[test]
+fn a_refusal_amid_an_upload_is_heard() {
+    let ground = Ground::new();
+    let listener = ground.listener("") + "\nlimits = { body_bytes = \"1KiB\" }\n";
+    let upstream = echo();
+    let text = all_to_with(upstream.address, &listener, "", "");
+    for driver in DRIVERS {
+        let gateway = Gateway::start(&on(driver, &text));
+        for versions in EACH_VERSION {
+            for is_chunked in [false, true] {
+                let mut client = secure(&gateway, &ground.client().versions(versions).config());
+                client.try_send(upload(&body(500_000), is_chunked));
+                assert_eq!(client.response().status, 413);
+                assert_eq!(client.ending(), Ending::Said);
+                assert_eq!(end_of(&gateway), "body-too-large");
+            }
+        }
+        nothing_is_left(&gateway);
+    }
+}
+
+#[test]
+fn an_upload_waits_for_its_hundred() {
+    let ground = Ground::new();
+    let (upstream, accepted) = Upstream::manual();
+    let gateway = Gateway::start(&all_to_with(upstream.address, &ground.listener(""), "", ""));
+    let mut client = secure(&gateway, &ground.client().config());
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    let mut endpoint = accepted.next();
+    endpoint.head();
+    endpoint.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 100 "));
+    assert!(client.head().starts_with("HTTP/1.1 103 "));
+    client.send("body");
+    assert_eq!(endpoint.exactly(4), b"body");
+    endpoint.send(ok(b"thanks"));
+    assert_eq!(client.response().text(), "thanks");
 }
 
 #[test]
@@ -953,7 +1104,7 @@ fn strange_beginnings(ground: &Ground) -> Vec<(&'static str, Vec<u8>)> {
     let nothing_but_changes = [20, 3, 3, 0, 1, 1].repeat(100_000 / 6);
     vec![
         ("nothing", Vec::new()),
-        ("garbage", (0..5000_u32).map(|place| (place * 7919 >> 3) as u8).collect()),
+        ("garbage", (0..5000_u32).map(|place| ((place * 7919) >> 3) as u8).collect()),
         ("zeros", vec![0; 100]),
         ("http", b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_vec()),
         ("a record that is too long", [22, 3, 1, 0xff, 0xff].to_vec()),
@@ -1029,7 +1180,7 @@ fn silent_and_slow_handshakes_have_an_end() {
             let answer = stranger.rest();
             assert!(!String::from_utf8_lossy(&answer).contains("yes"), "{what}");
         }
-        assert_eq!(ask(&mut secure(&gateway, &ground.client().config()), "/"), "yes, by https");
+        assert_eq!(come_and_ask(gateway.address(), &ground.client().config()), "yes, by https");
         nothing_is_left(&gateway);
     }
 }
@@ -1041,7 +1192,8 @@ fn a_storm_of_handshakes_stops_no_one_else() {
     let text = config(&(listener + HERE)).replace("workers = 1\n", "workers = 1\nmax_handshakes = 2\n");
     for driver in DRIVERS {
         let gateway = Gateway::start(&on(driver, &text));
-        let mut inside = secure(&gateway, &ground.client().config());
+        let mut inside =
+            within("it is in", || try_secure(&gateway, &ground.client().config(), "a.test").ok());
         let mut silent: Vec<Peer> = (0..40).map(|_| gateway.connect()).collect();
         let left = silent.split_off(20);
         for number in 0..50 {
@@ -1050,27 +1202,60 @@ fn a_storm_of_handshakes_stops_no_one_else() {
         // Who waits and leaves takes no place with him.
         drop(left);
         // In the end there is a place for whoever has something to say.
-        let mut late =
-            within("a late one is served", || try_secure(&gateway, &ground.client().config(), "a.test").ok());
-        assert_eq!(ask(&mut late, "/"), "yes, by https");
+        let config = ground.client().config();
+        assert_eq!(come_and_ask(gateway.address(), &config), "yes, by https");
         assert!(silent.iter_mut().all(Peer::is_ended));
         // And for many at once, two at a time.
         let address = gateway.address();
-        let config = ground.client().config();
         let clients: Vec<_> = (0..10)
             .map(|_| {
                 let config = Arc::clone(&config);
-                thread::spawn(move || {
-                    let come = || Peer::connect(address).secured(&config, "a.test").ok();
-                    ask(&mut within("each is served", come), "/")
-                })
+                thread::spawn(move || come_and_ask(address, &config))
             })
             .collect();
         for client in clients {
             assert_eq!(client.join().unwrap(), "yes, by https");
         }
-        drop((inside, late));
+        drop(inside);
         nothing_is_left(&gateway);
+    }
+}
+
+/// Far more clients than there are buffers for, all at once: each is served, or told that there is no room, or let go.
+#[test]
+fn more_clients_at_once_than_buffers() {
+    let ground = Ground::new();
+    let upstream = echo();
+    let text = all_to_with(upstream.address, &ground.listener(""), "", "")
+        .replace("workers = 1\n", "workers = 1\nbuffers = 64\n");
+    for driver in DRIVERS {
+        let gateway = Gateway::start(&on(driver, &text));
+        let config = ground.client().config();
+        let come = || try_secure(&gateway, &config, "a.test").ok();
+        // On epoll who waits has a buffer already, so that later ones are let go amid their handshakes.
+        let mut clients: Vec<Peer> = (0..150).filter_map(|_| come()).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            let request = upload(&body(20_000), false);
+            // A record that is not whole holds what came of it.
+            let wire = client.records(&[&request]);
+            let (first, _) = wire.split_at(if number % 2 == 0 { 10_000 } else { wire.len() });
+            let _ = client.stream.write_all(first);
+        }
+        let mut served = 0;
+        for (number, client) in clients.iter_mut().enumerate().filter(|(number, _)| number % 2 == 1) {
+            let Some(head) = client.try_head() else { continue };
+            let response = client.body_of(head);
+            match response.status {
+                200 => assert!(response.body == body(20_000), "{number}: another's bytes"),
+                status => assert_eq!(status, 503),
+            }
+            served += 1;
+        }
+        assert!(served > 0);
+        drop(clients);
+        nothing_is_left(&gateway);
+        assert_eq!(ask(&mut secure(&gateway, &config), "/afterwards"), "/afterwards");
+        assert!(gateway.figure("buffers_exhausted") > 0);
     }
 }
 
@@ -1078,8 +1263,11 @@ const UNEXPECTED_MESSAGE: u8 = 10;
 const BAD_RECORD_MAC: u8 = 20;
 const RECORD_OVERFLOW: u8 = 22;
 
-/// What a client may send amid a connection of TLS 1.3 that is no good, and the alert that it gets, if that is certain.
-fn offences() -> Vec<(&'static str, Option<u8>, fn(&mut Raw) -> Vec<u8>)> {
+/// What it is, the alert that it gets, if that is certain, and its bytes.
+type Offence = (&'static str, Option<u8>, fn(&mut Raw) -> Vec<u8>);
+
+/// What a client may send amid a connection of TLS 1.3 that is no good.
+fn offences() -> Vec<Offence> {
     let unexpected = Some(UNEXPECTED_MESSAGE);
     vec![
         ("a changed byte", Some(BAD_RECORD_MAC), |raw| {
@@ -1308,28 +1496,40 @@ fn an_endpoint_is_who_it_should_be() {
     let ca = format!("ca = \"{}\"", ground.root_file());
     let named = format!("{ca}, server_name = \"up.test\"");
     let wild = format!("{ca}, server_name = \"x.up.test\"");
-    let refused = (502, "upstream-certificate".to_owned());
-    let good = (200, "ok".to_owned());
-    let others = Mint::new("others");
+    let refused = (502, "upstream-certificate");
+    let good = (200, "ok");
+    let (root, others) = (&ground.root, Mint::new("others"));
     for versions in EACH_VERSION {
-        for (pair, tls, expected) in [
-            (ground.root.pair(&["up.test"]), named.as_str(), &good),
-            (ground.root.pair(&["*.up.test", "up.test"]), &named, &good),
-            (ground.root.pair(&["*.up.test"]), &wild, &good),
-            (ground.root.rsa(&["up.test"]), &named, &good),
-            (ground.root.pair(&["127.0.0.1"]), &ca, &good),
-            (ground.root.pair(&["other.test"]), &named, &refused),
-            (ground.root.pair(&["127.0.0.1"]), &named, &refused),
-            (ground.root.pair(&["up.test"]), &ca, &refused),
-            (others.pair(&["up.test"]), &named, &refused),
-            (ground.root.expired(&["up.test"]), &named, &refused),
-            (others.expired(&["other.test"]), "verify = false", &good),
-        ] {
-            let upstream = secured_upstream(&server(&pair, versions, None), |_, _, _| ok(b"hello"));
-            let gateway = before(upstream.address, tls, "");
-            assert_eq!(&outcome(&gateway, &get("/")), expected, "{tls}");
-            nothing_is_left(&gateway);
+        let cases = [
+            ("named", root.pair(&["up.test"]), named.as_str(), good),
+            ("one of many names", root.pair(&["*.up.test", "up.test"]), &named, good),
+            ("wildcard", root.pair(&["*.up.test"]), &wild, good),
+            ("rsa", root.rsa(&["up.test"]), &named, good),
+            ("by address", root.pair(&["127.0.0.1"]), &ca, good),
+            ("another name", root.pair(&["other.test"]), &named, refused),
+            ("an address instead of a name", root.pair(&["127.0.0.1"]), &named, refused),
+            ("a name instead of an address", root.pair(&["up.test"]), &ca, refused),
+            ("another authority", others.pair(&["up.test"]), &named, refused),
+            ("expired", root.expired(&["up.test"]), &named, refused),
+            ("anyone", others.expired(&["other.test"]), "verify = false", good),
+        ];
+        let mut rest = String::new();
+        let mut upstreams = Vec::new();
+        for (number, (_, pair, tls, _)) in cases.iter().enumerate() {
+            let upstream = secured_upstream(&server(pair, versions, None), |_, _, _| ok(b"hello"));
+            rest += &format!(
+                "[[cluster]]\nname = \"{number}\"\nendpoints = [{{ address = \"{}\" }}]\ntls = {{ {tls} }}\n\
+                 [[route]]\nname = \"{number}\"\nmatch = {{ path = \"/{number}\" }}\ncluster = \"{number}\"\n",
+                upstream.address
+            );
+            upstreams.push(upstream);
         }
+        let gateway = Gateway::start(&config(&rest));
+        for (number, (what, _, _, (status, end))) in cases.iter().enumerate() {
+            let got = outcome(&gateway, &get(&format!("/{number}")));
+            assert_eq!(got, (*status, (*end).to_owned()), "{what}");
+        }
+        nothing_is_left(&gateway);
     }
 }
 
@@ -1784,6 +1984,47 @@ fn an_idle_connection_may_bring_one_more_request_while_draining() {
     assert!(gateway.wait().success());
 }
 
+#[test]
+fn a_drain_under_load_loses_no_request() {
+    let ground = Ground::new();
+    let served = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&served);
+    let upstream = Upstream::answering(move |_, body| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        ok(body)
+    });
+    let text = all_to_with(upstream.address, &ground.listener(""), "", "");
+    for driver in DRIVERS {
+        served.store(0, Ordering::SeqCst);
+        let mut gateway = Gateway::start(&on(driver, &text));
+        let clients: Vec<_> = (0..8)
+            .map(|number| {
+                let versions = EACH_VERSION[number % 2];
+                let mut client = secure(&gateway, &ground.client().versions(versions).config());
+                thread::spawn(move || {
+                    let sent = body(1 + number * 5000);
+                    for answered in 1.. {
+                        client.send(upload(&sent, false));
+                        let response = client.response();
+                        assert_eq!(response.status, 200, "{}", response.text());
+                        assert!(response.body == sent, "it came back changed");
+                        if response.field("connection").as_deref() == Some("close") {
+                            assert_eq!(client.ending(), Ending::Said);
+                            return answered;
+                        }
+                    }
+                    0
+                })
+            })
+            .collect();
+        within("some load", || (served.load(Ordering::SeqCst) > 200).then_some(()));
+        gateway.signal("TERM");
+        let answered: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        assert_eq!(gateway.wait().code(), Some(0));
+        assert_eq!(answered, served.load(Ordering::SeqCst));
+    }
+}
+
 // Connections that become something else.
 
 const WEBSOCKET: &str = "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -1859,11 +2100,11 @@ fn much_passes_a_websocket_both_ways_at_once() {
                 (Peer::new(side.stream.try_clone().unwrap()), side)
             };
             let writing = thread::spawn(move || {
-                writer.send(body(4 * MIB));
+                writer.send(body(2 * MIB));
                 writer
             });
             let reading = thread::spawn(move || {
-                assert!(reader.exactly(4 * MIB) == body(4 * MIB), "it came changed");
+                assert!(reader.exactly(2 * MIB) == body(2 * MIB), "it came changed");
             });
             (writing, reading)
         });
@@ -1881,18 +2122,31 @@ fn a_websocket_whose_side_breaks_takes_the_other_along() {
         // A stream's end without a word is a break.
         let (gateway, client, mut endpoint) = websocket(&ground, driver, is_secured_above);
         client.stream.shutdown(Shutdown::Write).unwrap();
-        endpoint.rest();
+        assert!(endpoint.is_ended());
         assert_eq!(end_of(&gateway), "tunnel-broken");
-        if is_secured_above {
-            assert_ne!(endpoint.ending(), Ending::Said, "what was cut must not look whole");
-        }
         drop((client, endpoint));
         nothing_is_left(&gateway);
+        let (gateway, mut client, endpoint) = websocket(&ground, driver, is_secured_above);
+        endpoint.reset();
+        assert!(client.is_ended());
+        assert_eq!(end_of(&gateway), "tunnel-broken");
+        drop(client);
+        nothing_is_left(&gateway);
     }
-    let (gateway, mut client, endpoint) = websocket(&ground, "auto", true);
-    drop(endpoint);
-    assert_ne!(client.ending(), Ending::Said, "what was cut must not look whole");
-    assert_eq!(end_of(&gateway), "tunnel-broken");
+}
+
+/// Who cuts one side must not make the other believe that all was said.
+#[test]
+fn a_websocket_that_is_cut_on_one_side_does_not_look_whole_on_the_other() {
+    let ground = Ground::new();
+    for driver in DRIVERS {
+        let (_gateway, client, mut endpoint) = websocket(&ground, driver, true);
+        client.stream.shutdown(Shutdown::Write).unwrap();
+        assert_ne!(endpoint.ending(), Ending::Said);
+        let (_gateway, mut client, endpoint) = websocket(&ground, driver, true);
+        endpoint.stream.shutdown(Shutdown::Write).unwrap();
+        assert_ne!(client.ending(), Ending::Said);
+    }
 }
 
 // A judge.

@@ -108,7 +108,9 @@ _NGINX_TLS = (
     ),
 )
 
+# It would remember sessions for which clients have tickets, for a twentieth of a handshake.
 _HAPROXY_TLS = (
+    ("    nbthread @workers@\n", "    nbthread @workers@\n    tune.ssl.cachesize 0\n"),
     (" defer-accept\n", " defer-accept ssl crt @pair@ ssl-min-ver TLSv1.3\n"),
     ("X-Forwarded-Proto http\n", "X-Forwarded-Proto https\n"),
 )

@@ -268,8 +268,8 @@ _HAPROXY_TLS = (
             f"tune.ssl.cachesize {workload}",
             "haproxy",
             workload,
-            "tune.ssl.cachesize 20000, the default",
-            _after(_THREADS.rstrip(), "    tune.ssl.cachesize 0"),
+            "tune.ssl.cachesize 0",
+            (("tune.ssl.cachesize 20000, the default", (("    tune.ssl.cachesize 0\n", ""),)),),
         )
         for workload in ("tls-full", "tls-resume")
     ),

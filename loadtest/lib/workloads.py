@@ -8,7 +8,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 # Connections under way where each begins with a TLS handshake.
-HANDSHAKING = 16
+HANDSHAKING = 8
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,6 @@ fn step(
 
 /// The time, for latencies. Here is no data plane whose clock it would bypass.
 #[expect(clippy::disallowed_methods, reason = "a load tool has no cached clock")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

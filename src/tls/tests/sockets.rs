@@ -20,7 +20,7 @@ use super::{
     talk::{client, our_client, our_server, server, suites},
 };
 use crate::{
-    buf::{Buf, LARGE_BYTES, SMALL_BYTES, Size, figures},
+    buf::{Buf, LARGE_BYTES, SMALL_BYTES, Size, figures, set_budget},
     config::types::{ClientAuthMode, DriverChoice, TlsVersion},
     net,
     tls::{ClientAuthority, HandshakeError, ServerTls, Stream, TicketKeys, accept, connect},
@@ -315,6 +315,8 @@ fn who_sends_what_is_not_understood_is_told_so() {
             |socket| async move {
                 let mut stream = accept(socket, ours).await.unwrap();
                 assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
+                // So that nothing is under way when there is something to be said.
+                send(&mut stream, filled(Size::Small, 5, 0)).await.unwrap();
                 let error = receive(&mut stream).await.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::InvalidData);
                 // Again and again, and nothing is sent any more.
@@ -328,6 +330,7 @@ fn who_sends_what_is_not_understood_is_told_so() {
             |socket| {
                 let mut peer = ask(&root, socket.try_clone().unwrap(), 0);
                 peer.write_all(b"hello").unwrap();
+                peer.read_exact(&mut [0; 5]).unwrap();
                 (&socket).write_all(&ends(0).0.record(DATA, b"under other keys").unwrap()).unwrap();
                 assert_eq!(alert_of(told(peer)), AlertDescription::BadRecordMac);
             },
@@ -584,6 +587,38 @@ fn a_connection_that_waits_holds_no_buffer() {
             },
         );
     }
+}
+
+#[test]
+fn a_core_without_buffers_loses_nothing_and_pretends_nothing() {
+    let root = Mint::root("root");
+    let ours = our_server(&root);
+    between(
+        // Where whoever waits has a buffer.
+        DriverChoice::Epoll,
+        |socket| async move {
+            let mut stream = accept(socket, ours).await.unwrap();
+            let (small, large) = (Buf::take(Size::Small).unwrap(), filled(Size::Large, LARGE_BYTES, 0));
+            set_budget(0);
+            assert!(!stream.rx.arm_lazily() && !stream.rx.is_armed());
+            stream.rx.arm(small);
+            let (result, _) = poll_fn(|cx| stream.rx.poll_recv(cx)).await;
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+            assert!(!stream.rx.is_armed());
+            set_budget(usize::MAX);
+            assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
+            // What does not become records where it lies needs another buffer.
+            set_budget(0);
+            let error = send(&mut stream, large).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+            set_budget(usize::MAX);
+        },
+        |socket| {
+            let mut peer = ask(&root, socket, 0);
+            peer.write_all(b"hello").unwrap();
+            assert_eq!(alert_of(told(peer)), AlertDescription::InternalError);
+        },
+    );
 }
 
 #[test]
