@@ -13,7 +13,7 @@ use h2::{
     Reason, RecvStream,
     server::{self, Connection, SendResponse},
 };
-use http::Request;
+use http::{Request, Response, StatusCode};
 
 use super::{
     body::{Armed, Incoming, Outgoing},
@@ -212,7 +212,9 @@ impl OtherRx for StreamRx {
         let outcome = if let Some(head) = self.head.take() {
             (Ok(head.len()), head)
         } else if matches!(*self.out.borrow(), Out::Over) {
-            // All is said, and a stream carries one request.
+            // All is said, and a stream carries one request. Its body's end may still be on its way, as a frame of its own: the
+            // stream is not reset for that, only for more of a body that no one takes.
+            let _ = ready!(self.body.poll_more(cx));
             (Ok(0), Buf::none())
         } else {
             match ready!(self.body.poll_more(cx)) {
@@ -357,6 +359,14 @@ impl StreamTx {
         buf.consume(head_len);
         let mut out = self.out.borrow_mut();
         let Out::Head(respond) = &mut *out else { return Err(io::ErrorKind::ConnectionReset.into()) };
+        if self.wants_tunnel && (200..300).contains(&head.status) {
+            // To a client of HTTP/2 it would be the consent that it is not.
+            let mut refusal = Response::new(());
+            *refusal.status_mut() = StatusCode::BAD_GATEWAY;
+            let _ = respond.send_response(refusal, true);
+            *out = Out::Over;
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let gone = |_| io::Error::from(io::ErrorKind::ConnectionReset);
         if status < 200 {
             return respond.send_informational(response).map_err(gone);

@@ -48,7 +48,8 @@ pub(super) fn put_request(
 ) -> Result<Framing, Malformed> {
     let (uri, fields) = (request.uri(), request.headers());
     let scheme = match uri.scheme_str() {
-        None if request.method() == Method::CONNECT => None,
+        // `h2` refuses a request without a scheme, and keeps none where there is no authority to go with it.
+        None if request.method() == Method::CONNECT || uri.authority().is_none() => None,
         Some(scheme @ ("http" | "https")) => Some(scheme),
         _ => return Err(Malformed::Pseudo),
     };

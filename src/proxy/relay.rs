@@ -303,14 +303,14 @@ fn prepare(body: &BodyReader, mut buf: Buf, was_full: bool, beyond: usize) -> Bu
     if wants_large && buf.capacity() == SMALL_BYTES {
         buf = Buf::take(Size::Large).unwrap_or(buf);
     }
-    buf.reset(HEADROOM, TAILROOM);
+    buf.reset(FRAMING_BYTES, FRAMING_BYTES);
     if let Some(left) = left {
         buf.limit_spare(usize::try_from(left).unwrap_or(usize::MAX).saturating_add(beyond));
     }
     buf
 }
 
-/// Frames the payload in `buf`, which has [`HEADROOM`] before it and [`TAILROOM`] behind, and the body's end if it is
+/// Frames the payload in `buf`, which has room for framing before and behind it, and the body's end if it is
 /// there. `false` when the end has trailers and is still to be sent.
 pub(super) fn frame(buf: &mut Buf, send_as: SendAs, body: &BodyReader) -> bool {
     if send_as == SendAs::Plain {
