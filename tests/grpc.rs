@@ -1,0 +1,247 @@
+//! gRPC through the real binary: the official implementation for Python calls, and serves, with TLS and without; and what
+//! the gateway says by itself is looked at frame by frame, as far as `h2` shows it.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run no data plane")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(unreachable_pub, dead_code, reason = "modules of which this binary uses a part")]
+
+#[path = "support/http2.rs"]
+mod h2peers;
+mod support;
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+};
+
+use bytes::Bytes;
+use h2peers::{Answer, Client, Server, Trust, fields, request};
+use support::{Gateway, all_to_with, closed_port, config, repository};
+
+const H2C: &str = "h2c = true";
+
+/// A script of `tests/clients`, with the venv's Python.
+fn python(script: &str) -> Command {
+    let python = repository("target/venv/bin/python");
+    assert!(python.is_file(), "target/venv is missing; `scripts/install-tools --tests` makes it");
+    let mut command = Command::new("timeout");
+    command.arg("100").arg(python).arg(repository("tests/clients").join(script));
+    for name in
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "grpc_proxy"]
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A server of gRPC. It ends with its standard input.
+struct Grpc {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Grpc {
+    fn start(trust: Option<&Trust>) -> Self {
+        let mut command = python("grpc_server.py");
+        if let Some(trust) = trust {
+            command.args(trust.pair());
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let port: u16 = line.trim().parse().expect("the server's port");
+        Self { child, address: ([127, 0, 0, 1], port).into() }
+    }
+}
+
+impl Drop for Grpc {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs checks of the caller's script against a target.
+fn passes(checks: &str, target: SocketAddr, trust: Option<&Trust>) {
+    let mut command = python("grpc_client.py");
+    command.args([checks, &target.to_string()]);
+    if let Some(trust) = trust {
+        command.arg(trust.root());
+    }
+    let run = command.output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{checks}: {}\n{said}", run.status);
+}
+
+const ALL: &str = "unary,metadata,errors,streams,large,cancellation";
+
+fn before(endpoint: SocketAddr, route: &str) -> Gateway {
+    Gateway::start(&all_to_with(endpoint, H2C, "protocol = \"h2\"", route))
+}
+
+#[test]
+fn calls_without_tls() {
+    let server = Grpc::start(None);
+    // The checks hold without a gateway.
+    passes(ALL, server.address, None);
+    let gateway = before(server.address, "");
+    passes(ALL, gateway.address(), None);
+    assert_eq!(gateway.log_line()["version"], "2");
+    gateway.wait_for_figure("exchanges_active", 0);
+    assert_eq!(gateway.figure("panics"), 0);
+}
+
+#[test]
+fn calls_by_tls_on_both_sides() {
+    let trust = Trust::new();
+    let server = Grpc::start(Some(&trust));
+    for protocol in ["h2", "auto"] {
+        let cluster = format!("protocol = \"{protocol}\"\n{}", trust.cluster());
+        let gateway = Gateway::start(&all_to_with(server.address, &trust.listener(""), &cluster, ""));
+        passes(ALL, gateway.address(), Some(&trust));
+        assert_eq!(gateway.figure("panics"), 0);
+    }
+}
+
+#[test]
+fn what_the_gateway_says_of_failures() {
+    let (closed, _guard) = closed_port();
+    passes("unavailable", before(closed, "").address(), None);
+    let server = Grpc::start(None);
+    let gateway = before(server.address, "match = { path = \"/test.Echo/*\" }");
+    passes("unimplemented", gateway.address(), None);
+    // One method's time is short.
+    let rest = format!(
+        "{H2C}\n[[cluster]]\nname = \"all\"\nendpoints = [{{ address = \"{}\" }}]\nprotocol = \"h2\"\n\
+         [[route]]\nname = \"all\"\ncluster = \"all\"\n\
+         [[route]]\nname = \"short\"\nmatch = {{ path = \"/test.Echo/Silent\" }}\ntimeout = \"200ms\"\ncluster = \"all\"\n",
+        server.address
+    );
+    passes("late", Gateway::start(&config(&rest)).address(), None);
+}
+
+/// A call's head, with this `grpc-timeout`.
+fn call(path: &str, timeout: &str) -> http::Request<()> {
+    let fields = [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", timeout)];
+    request("POST", &format!("http://a{path}"), &fields)
+}
+
+/// A message of five bytes behind its head.
+fn message() -> Bytes {
+    Bytes::from_static(b"\0\0\0\0\x05hello")
+}
+
+/// The status of a response that is nothing else ("Trailers-Only").
+fn status_alone(answer: &Answer) -> Option<&str> {
+    assert_eq!((answer.status, answer.field("content-type")), (200, Some("application/grpc")));
+    assert!(answer.body.is_empty() && answer.trailers.is_empty(), "{answer:?}");
+    assert!(answer.field("grpc-message").is_some());
+    answer.field("grpc-status")
+}
+
+#[test]
+fn the_callers_deadline_is_the_gateways() {
+    let (server, mut asked) = Server::asking(h2::server::Builder::new(), None);
+    let gateway = before(server.address, "");
+    let client = Client::connect(gateway.address());
+    for timeout in ["150m", "100000u", "1000n"] {
+        let mut exchange = client.begin(call("/a.B/C", timeout), false);
+        exchange.last(message());
+        let question = (timeout != "1000n").then(|| asked.question());
+        assert_eq!(status_alone(&exchange.answer().unwrap()), Some("4"), "{timeout}");
+        // The endpoint is told how long it is waited for, and that it no longer is.
+        if let Some(mut question) = question {
+            assert!(question.head.headers.contains_key("grpc-timeout"));
+            assert_eq!(question.is_reset(), h2::Reason::CANCEL);
+        }
+    }
+    // It is of gRPC alone, and longer than nothing; what is no time is none.
+    while asked.has_question() {
+        drop(asked.question());
+    }
+    for (content_type, timeout) in
+        [("application/json", "1n"), ("application/grpc-web", "1n"), ("application/grpc", "soon")]
+    {
+        let fields = [("content-type", content_type), ("grpc-timeout", timeout)];
+        let mut exchange = client.begin(request("POST", "http://a/", &fields), true);
+        asked.question().ok("in time");
+        assert_eq!(exchange.answer().unwrap().text(), "in time", "{content_type}");
+    }
+}
+
+#[test]
+fn failures_come_as_trailers_alone() {
+    let rest = format!("{H2C}\n[[route]]\nname = \"x\"\nmatch = {{ path = \"/x\" }}\nrespond = {{}}\n");
+    let gateway = Gateway::start(&config(&rest));
+    let client = Client::connect(gateway.address());
+    let answer = client.ask(call("/a.B/C", "1H"), message());
+    assert_eq!(status_alone(&answer), Some("12"));
+    // Whoever asks otherwise is answered otherwise.
+    let other =
+        client.ask(request("POST", "http://a/a.B/C", &[("content-type", "application/grpc-web")]), "x");
+    assert_eq!(other.status, 404);
+    let (closed, _guard) = closed_port();
+    let gateway = before(closed, "");
+    let client = Client::connect(gateway.address());
+    assert_eq!(status_alone(&client.ask(call("/a.B/C", "1H"), message())), Some("14"));
+    // A body that is too large.
+    let (server, _asked) = Server::asking(h2::server::Builder::new(), None);
+    let gateway = before(server.address, "body_bytes = \"4B\"");
+    let client = Client::connect(gateway.address());
+    assert_eq!(status_alone(&client.ask(call("/a.B/C", "1H"), message())), Some("8"));
+}
+
+#[test]
+fn a_status_is_passed_on_as_it_is() {
+    let server = Server::answering(|head, body| {
+        let content_type = ("content-type", "application/grpc+proto");
+        match head.uri.path() {
+            // In trailers behind messages, behind none, and alone.
+            "/a.B/Messages" => Answer {
+                fields: fields(&[content_type, ("grpc-encoding", "identity")]),
+                trailers: fields(&[("grpc-status", "5"), ("grpc-message", "50 %25"), ("x-bin", "AAE")]),
+                ..Answer::ok(body)
+            },
+            "/a.B/None" => Answer {
+                fields: fields(&[content_type]),
+                trailers: fields(&[("grpc-status", "0")]),
+                ..Answer::ok("")
+            },
+            _ => Answer { fields: fields(&[content_type, ("grpc-status", "7")]), ..Answer::ok("") },
+        }
+    });
+    let gateway = before(server.address, "");
+    let client = Client::connect(gateway.address());
+    let answer = client.ask(call("/a.B/Messages", "1H"), message());
+    assert_eq!((answer.body.as_slice(), answer.field("grpc-encoding")), (&message()[..], Some("identity")));
+    assert_eq!(
+        answer.trailers,
+        fields(&[("grpc-status", "5"), ("grpc-message", "50 %25"), ("x-bin", "AAE")])
+    );
+    let answer = client.ask(call("/a.B/None", "1H"), message());
+    assert_eq!((answer.body.len(), answer.trailers), (0, fields(&[("grpc-status", "0")])));
+    let answer = client.ask(call("/a.B/Alone", "1H"), message());
+    assert_eq!((answer.field("grpc-status"), answer.trailers.len()), (Some("7"), 0));
+    assert_eq!(answer.field("content-type"), Some("application/grpc+proto"));
+}
+
+#[test]
+fn an_endpoint_that_breaks_amid_a_call_is_no_success() {
+    let (server, mut asked) = Server::asking(h2::server::Builder::new(), None);
+    let gateway = before(server.address, "");
+    let client = Client::connect(gateway.address());
+    let mut exchange = client.begin(call("/a.B/C", "1H"), false);
+    exchange.last(message());
+    let mut question = asked.question();
+    let mut send = question.begin(&[("content-type", "application/grpc")]);
+    send.send_data(message(), false).unwrap();
+    let mut incoming = exchange.head().unwrap();
+    assert_eq!(incoming.some(10).unwrap(), message());
+    question.cut();
+    assert!(incoming.rest().is_err());
+    // Before a response it is UNAVAILABLE, for the caller to try again.
+    let mut exchange = client.begin(call("/a.B/C", "1H"), false);
+    exchange.last(message());
+    asked.question().cut();
+    assert_eq!(status_alone(&exchange.answer().unwrap()), Some("14"));
+}
