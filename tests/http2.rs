@@ -1133,8 +1133,6 @@ fn malformed_heads() -> Vec<Vec<(&'static str, &'static str)>> {
         "*",
         "/a HTTP/1.1\r\nHost: b\r\n\r\n",
         "/\u{7f}",
-        "/a#b",
-        "/?a#b",
         "\\a",
         "?a",
     ] {
@@ -1231,6 +1229,22 @@ fn a_malformed_head_never_reaches_an_upstream() {
     let seen = seen.lock().unwrap();
     assert_eq!(seen.iter().filter(|line| *line == "GET /good HTTP/1.1").count(), good);
     assert_eq!(seen.len(), good + 2, "{seen:?}");
+}
+
+/// `h2` cuts a fragment off before anyone sees it: then it is cut off for everyone.
+#[test]
+fn a_fragment_never_reaches_an_upstream() {
+    let (upstream, seen) = remembering();
+    let gateway = before(upstream.address, "");
+    let mut frames = raw(&gateway);
+    for (stream, path) in [(1, "/a#b"), (3, "/a?b#/../c"), (5, "/a#?b")] {
+        frames.send(headers(stream, &pseudo("GET", path), true));
+        if let Fate::Answered { status: 200, .. } = frames.fate(stream) {
+            assert_eq!(gateway.log_line()["path"], "/a");
+            let line = seen.lock().unwrap().pop().unwrap();
+            assert!(matches!(line.as_str(), "GET /a HTTP/1.1" | "GET /a?b HTTP/1.1"), "{line}");
+        }
+    }
 }
 
 #[test]
@@ -1723,6 +1737,81 @@ fn streams_beyond_the_limit_are_refused() {
     asked.question().ok("again");
     assert_eq!(frames.fate(13), Fate::Answered { status: 200, body: b"again".to_vec() });
     drop(frames);
+    is_clean(&gateway);
+}
+
+/// These bytes with some of them changed, from the `keep`th on.
+fn spoiled(mut wire: Vec<u8>, keep: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
+    for _ in 0..rng.usize(1..6) {
+        let at = rng.usize(keep..wire.len());
+        wire[at] = if rng.bool() { rng.u8(..) } else { wire[at] ^ (1 << rng.u8(..8)) };
+    }
+    wire
+}
+
+#[test]
+fn noise_of_clients_ends_their_connections_only() {
+    let (gateway, _upstream) = flooded("");
+    let mut rng = fastrand::Rng::with_seed(1);
+    let wire = [
+        PREFACE.to_vec(),
+        settings(&[(INITIAL_WINDOW_SIZE, 100)]),
+        frames::get(1, "/small"),
+        headers(3, &pseudo("POST", "/held"), false),
+        frame(DATA, 0, 3, "some"),
+        window(3, 100),
+        frame(HEADERS, 0, 5, block(&pseudo("GET", "/much"))),
+        frame(CONTINUATION, END_HEADERS, 5, block(&[("x-a", "b")])),
+        frame(PING, 0, 0, [0; 8]),
+        frame(DATA, END_STREAM, 3, ""),
+        reset(5, frames::CANCEL),
+        frames::get(7, "/small"),
+    ]
+    .concat();
+    for _ in 0..400 {
+        let mut frames = Frames::beside(gateway.connect());
+        frames.peer.try_send(spoiled(wire.clone(), PREFACE.len(), &mut rng));
+        frames.peer.finish();
+        frames.ended();
+    }
+    serves_others(&gateway);
+    is_clean(&gateway);
+}
+
+#[test]
+fn noise_of_endpoints_ends_their_connections_only() {
+    let wire = [
+        settings(&[(INITIAL_WINDOW_SIZE, 100)]),
+        frame(SETTINGS, frames::ACK, 0, ""),
+        frame(HEADERS, END_HEADERS, 1, [&[0x08, 3][..], b"103", &block(&[("link", "</a>")])].concat()),
+        frame(
+            HEADERS,
+            END_HEADERS,
+            1,
+            [&[0x88][..], &block(&[("content-length", "9"), ("x-a", "b")])].concat(),
+        ),
+        frame(DATA, 0, 1, "hello"),
+        window(0, 100),
+        frame(PING, 0, 0, [0; 8]),
+        frame(DATA, 0, 1, "more"),
+        headers(1, &[("x-trailer", "c")], true),
+    ]
+    .concat();
+    let rng = Mutex::new(fastrand::Rng::with_seed(2));
+    let upstream = Upstream::scripted(move |mut peer, _| {
+        peer.exactly(PREFACE.len());
+        let wire = spoiled(wire.clone(), 0, &mut rng.lock().unwrap());
+        peer.try_send(wire);
+        peer.finish();
+        peer.rest();
+    });
+    let gateway = between(upstream.address, "timeouts = { first_byte = \"100ms\", idle = \"100ms\" }");
+    for n in 0..300 {
+        // Whatever comes of it, something does.
+        let mut peer = gateway.connect();
+        peer.send(if n % 2 == 0 { support::get("/") } else { support::post("/", "body") });
+        while peer.try_head().is_some_and(|head| head.starts_with("HTTP/1.1 103 ")) {}
+    }
     is_clean(&gateway);
 }
 

@@ -1,9 +1,9 @@
 """A caller of gRPC by grpcio, through the gateway: grpc_client.py CHECK TARGET [ROOT]."""
 
 import os
+import queue
 import sys
-import threading
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import grpc
 
@@ -81,18 +81,14 @@ def streams(channel: grpc.Channel) -> None:
     got = list(download(b"300 20000", timeout=TIMEOUT_SECONDS))
     assert got == [bytes([at % 251]) * 20_000 for at in range(300)]
     assert list(download(b"0 0", timeout=TIMEOUT_SECONDS)) == []
-    # Each message is answered before the next is sent: who sends reads too.
+    # Each message is answered before the next is sent.
     talk = channel.stream_stream("/test.Echo/Talk")
-    done = threading.Event()
-
-    def say() -> Iterator[bytes]:
-        for at in range(100):
-            yield b"%d" % at
-            assert next(answers) == b"re: %d" % at
-        done.set()
-
-    answers = talk(say(), timeout=TIMEOUT_SECONDS)
-    assert done.wait(TIMEOUT_SECONDS)
+    turns: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    answers = talk((b"%d" % turn for turn in iter(turns.get, None)), timeout=TIMEOUT_SECONDS)
+    for turn in range(100):
+        turns.put(turn)
+        assert next(answers) == b"re: %d" % turn
+    turns.put(None)
     assert list(answers) == []
     # And many at once.
     calls = [talk(iter([b"%d" % number] * 20), timeout=TIMEOUT_SECONDS) for number in range(50)]
