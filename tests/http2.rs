@@ -687,7 +687,7 @@ fn a_side_of_a_websocket_that_breaks_takes_the_other_along() {
     // RFC 8441 §5: what a reset is to TCP, RST_STREAM is here.
     let (other, _exchange, incoming, peer) = tunnel(&gateway, &accepted);
     peer.reset();
-    let _ = incoming.rest();
+    assert!(incoming.rest().unwrap_err().is_reset());
     assert_eq!(gateway.log_line()["end"], "tunnel-broken");
     // The connection goes with all of its streams.
     let (third, _exchange, _incoming, mut peer) = tunnel(&gateway, &accepted);
