@@ -308,21 +308,6 @@ pub struct Listener {
     pub timeouts: TimeoutsOverride,
 }
 
-/// The version of HTTP that is spoken to endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub enum UpstreamProtocol {
-    /// HTTP/1.1.
-    #[default]
-    #[serde(rename = "h1")]
-    Http1,
-    /// HTTP/2.
-    #[serde(rename = "h2")]
-    Http2,
-    /// What the endpoint chooses by ALPN.
-    #[serde(rename = "auto")]
-    Auto,
-}
-
 /// A method refused by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]

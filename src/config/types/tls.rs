@@ -66,6 +66,21 @@ impl AlpnProtocol {
     }
 }
 
+/// The version of HTTP that is spoken to endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    #[serde(rename = "h1")]
+    Http1,
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    Http2,
+    /// What the endpoint chooses by ALPN.
+    #[serde(rename = "auto")]
+    Auto,
+}
+
 /// A certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
