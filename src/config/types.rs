@@ -13,6 +13,7 @@ mod tls;
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
 pub use tls::{
     AlpnProtocol, CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion,
+    UpstreamProtocol,
 };
 
 pub use super::values::Workers;
