@@ -65,8 +65,8 @@ pub struct Runtime {
     /// that finds none is answered 503.
     #[schemars(range(min = 64))]
     pub buffers: usize,
-    /// TLS handshakes with clients that one core has under way at once; further ones wait their turn, so that a storm of
-    /// them does not hold up running requests.
+    /// TLS handshakes with clients that one core has under way at once with all of `timeouts.handshake` for each; further ones
+    /// have a second at most, so that silent ones make room. However many they are, running requests come between them.
     #[schemars(range(min = 1))]
     pub max_handshakes: usize,
     /// How long a drain (SIGTERM) waits for running exchanges before it cuts them.
@@ -277,7 +277,8 @@ pub struct Listener {
     /// `tls.alpn`.
     #[serde(default)]
     pub h2c: bool,
-    /// Answers every request with a redirect (308) to the same URL by HTTPS on this port, such as 443. Not with `tls`.
+    /// Answers every request with a redirect (308) to the same URL by HTTPS on this port, such as 443; routes are not asked.
+    /// Not with `tls`.
     #[schemars(range(min = 1))]
     pub https_redirect: Option<u16>,
     /// Connections the kernel holds before they are accepted, per core.

@@ -2,7 +2,7 @@
 //! response so and gives it to `h2`.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -18,7 +18,7 @@ use http::{Request, Response, StatusCode};
 use super::{
     body::{Armed, Incoming, Outgoing},
     heartbeat::Heartbeat,
-    io::Io,
+    io::{Io, READS_PER_POLL},
     message::{Framing, Malformed, put_request, response_of, room_for},
 };
 use crate::{
@@ -52,6 +52,12 @@ pub struct DownstreamLimits {
 pub struct Downstream {
     connection: Connection<Io, Bytes>,
     is_secured: bool,
+    /// Reads before others have their turn.
+    budget: Rc<Cell<u32>>,
+    streams_max: u32,
+    refused: u32,
+    /// Responses that were broken off, mostly by the client.
+    broken: Rc<Cell<u64>>,
     heartbeat: Heartbeat,
 }
 
@@ -68,6 +74,8 @@ const SEND_BYTES_MAX: usize = LARGE_BYTES;
 
 /// Streams that a client may reset before they were accepted, before it is taken for a flood (CVE-2023-44487).
 const RESETS_PENDING_MAX: usize = 32;
+/// Requests beyond the streams that are allowed, of which their clients have reset as many as they liked.
+const REFUSED_MAX: u32 = 1024;
 /// Streams that were reset here and are remembered, so that what is on its way for them is not taken for an error.
 const RESETS_REMEMBERED_MAX: usize = 64;
 /// Streams that a client may make us reset by its errors.
@@ -90,19 +98,42 @@ impl Downstream {
             .max_concurrent_reset_streams(RESETS_REMEMBERED_MAX)
             .max_local_error_reset_streams(Some(ERRORS_MAX))
             .enable_connect_protocol();
-        let is_secured = io.is_secured();
+        let (is_secured, budget) = (io.is_secured(), io.budget());
         let mut connection = builder.handshake(io).await?;
         let heartbeat = Heartbeat::new(connection.ping_pong(), deadline);
-        Ok(Self { connection, is_secured, heartbeat })
+        Ok(Self {
+            connection,
+            is_secured,
+            streams_max: limits.streams,
+            refused: 0,
+            broken: Rc::default(),
+            budget,
+            heartbeat,
+        })
     }
 
     /// The next request. It also does the connection's I/O, so it is to be polled for as long as streams live.
     /// `None` when the connection is over, or the client no longer there.
-    pub fn poll_request(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
+    /// `open`: requests that are being served. A client's reset frees its place with `h2` at once, but not what its request
+    /// has begun.
+    pub fn poll_request(
+        &mut self,
+        open: usize,
+        deadline: &Deadline,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Accepted>> {
+        self.budget.set(READS_PER_POLL);
         loop {
             match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((_, mut respond)))) if open >= self.streams_max as usize => {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                    self.refused += 1;
+                    if self.refused > REFUSED_MAX {
+                        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    }
+                }
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    if let Some(accepted) = show(request, respond, self.is_secured) {
+                    if let Some(accepted) = show(request, respond, self.is_secured, &self.broken) {
                         return Poll::Ready(Some(accepted));
                     }
                 }
@@ -110,6 +141,11 @@ impl Downstream {
                 Poll::Pending => return self.heartbeat.poll(deadline, cx).map(|()| None),
             }
         }
+    }
+
+    /// Responses that were broken off, mostly since the client has reset their streams.
+    pub fn broken(&self) -> u64 {
+        self.broken.get()
     }
 
     /// Takes no further requests, in two steps, so that none which is on its way is lost (RFC 9113 §6.8).
@@ -123,6 +159,7 @@ fn show(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     is_secured: bool,
+    broken: &Rc<Cell<u64>>,
 ) -> Option<Accepted> {
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, ());
@@ -151,7 +188,15 @@ fn show(
         armed: Armed::No,
         out: Rc::clone(&out),
     };
-    let tx = StreamTx { out, method, wants_tunnel, sending: None, spent: None, failure: None };
+    let tx = StreamTx {
+        broken: Rc::clone(broken),
+        out,
+        method,
+        wants_tunnel,
+        sending: None,
+        spent: None,
+        failure: None,
+    };
     Some(Accepted { rx: Box::new(rx), tx: Box::new(tx) })
 }
 
@@ -238,6 +283,7 @@ impl OtherRx for StreamRx {
 
 /// The sending half.
 struct StreamTx {
+    broken: Rc<Cell<u64>>,
     out: Rc<RefCell<Out>>,
     method: Method,
     /// The client would have the stream become a tunnel.
@@ -390,6 +436,9 @@ impl Drop for StreamTx {
         {
             body.finish();
             *out = Out::Over;
+        }
+        if !matches!(*out, Out::Over) {
+            self.broken.set(self.broken.get() + 1);
         }
         // A response that is not whole must not look so.
         out.reset(Reason::INTERNAL_ERROR);

@@ -2,8 +2,10 @@
 //! to the ring where it goes on alone.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -21,12 +23,28 @@ pub struct Io {
     inbox: Option<Buf>,
     /// What is gathered for the next send.
     outbox: Option<Buf>,
+    /// Reads until others have their turn. Whoever polls the connection sets it.
+    budget: Rc<Cell<u32>>,
 }
+
+/// Reads in one poll of a connection: `h2` reads on for as long as something comes, and a peer that never stops would keep the
+/// core to itself.
+pub(super) const READS_PER_POLL: u32 = 16;
 
 impl Io {
     /// `inbox`: what has come already.
     pub fn new(stream: Stream, inbox: Option<Buf>) -> Self {
-        Self { stream, inbox: inbox.filter(|buf| !buf.is_empty()), outbox: None }
+        Self {
+            stream,
+            inbox: inbox.filter(|buf| !buf.is_empty()),
+            outbox: None,
+            budget: Rc::new(Cell::new(READS_PER_POLL)),
+        }
+    }
+
+    /// Its budget of reads.
+    pub(super) fn budget(&self) -> Rc<Cell<u32>> {
+        Rc::clone(&self.budget)
     }
 
     /// Whether the bytes go by TLS.
@@ -63,6 +81,11 @@ impl AsyncRead for Io {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.budget.get() == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.budget.set(this.budget.get() - 1);
         if this.inbox.is_none() {
             if !this.stream.rx.is_armed() && !this.stream.rx.arm_lazily() {
                 return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));

@@ -60,7 +60,10 @@ pub(super) fn put_request(
     let mut head = Head { out, fits: true };
     let framing = match protocol {
         Some(protocol) if request.method() == Method::CONNECT => {
-            if !protocol.as_str().eq_ignore_ascii_case("websocket") || uri.scheme().is_none() {
+            if !protocol.as_str().eq_ignore_ascii_case("websocket")
+                || uri.scheme().is_none()
+                || other.is_some()
+            {
                 return Err(Malformed::Pseudo);
             }
             head.put(&[b"GET ", uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes()]);
@@ -230,7 +233,8 @@ pub(super) fn response_of(head: &ResponseHead, bytes: &[u8], status: u16) -> Opt
 pub(super) fn request_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> Option<Request<()>> {
     let method = Method::from_bytes(head.method_at.bytes(bytes)).ok()?;
     let authority = head.authority.bytes(bytes);
-    if head.target == TargetForm::Authority || head.upgrade.is_some() {
+    // An upgrade is left out: whoever asks for one can do without (RFC 9110 §7.8).
+    if head.target == TargetForm::Authority {
         return None;
     }
     let target = match head.target {

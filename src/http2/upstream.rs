@@ -19,7 +19,7 @@ use http::Response;
 use super::{
     body::{Armed, Incoming, Outgoing, broken},
     heartbeat::Heartbeat,
-    io::Io,
+    io::{Io, READS_PER_POLL},
     message::{Framing, put_interim, put_response, request_of, room_for_response},
 };
 use crate::{
@@ -37,8 +37,11 @@ use crate::{
 };
 
 /// Bytes of a body that an endpoint may send before someone has taken them, and the same for all of a connection.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = STREAMS_MAX as u32 * STREAM_WINDOW;
+
+/// Streams on one connection, at most: so many that none of them can use up the others' share of its window.
+const STREAMS_MAX: usize = 128;
 
 /// A connection to an endpoint.
 #[derive(Clone)]
@@ -77,7 +80,10 @@ impl Upstream {
             .max_send_buffer_size(LARGE_BYTES)
             // None before the endpoint has said how many.
             .initial_max_send_streams(0);
-        let (sender, mut connection) = builder.handshake(Io::new(stream, None)).await?;
+        let io = Io::new(stream, None);
+        let budget = io.budget();
+        let (sender, mut connection) = builder.handshake(io).await?;
+        budget.set(READS_PER_POLL);
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(over) => Poll::Ready(over.and(Err(Reason::NO_ERROR.into()))),
             Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
@@ -85,7 +91,7 @@ impl Upstream {
         })
         .await?;
         let is_over = Rc::new(Cell::new(false));
-        let driver = drive(connection, deadline, Rc::clone(&is_over));
+        let driver = drive(connection, budget, deadline, Rc::clone(&is_over));
         Ok((Self { sender, is_over, streams: Rc::default(), is_secured }, driver))
     }
 
@@ -94,7 +100,7 @@ impl Upstream {
         let mut cx = Context::from_waker(Waker::noop());
         !self.is_over.get()
             && !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
-            && self.streams.get() < self.sender.current_max_send_streams()
+            && self.streams.get() < self.sender.current_max_send_streams().min(STREAMS_MAX)
     }
 
     /// Whether it will take no further stream.
@@ -127,11 +133,17 @@ impl Upstream {
     }
 }
 
-async fn drive(mut connection: Connection<Io, Bytes>, deadline: Deadline, is_over: Rc<Cell<bool>>) {
+async fn drive(
+    mut connection: Connection<Io, Bytes>,
+    budget: Rc<Cell<u32>>,
+    deadline: Deadline,
+    is_over: Rc<Cell<bool>>,
+) {
     let mut heartbeat = Heartbeat::new(connection.ping_pong(), &deadline);
     let mut connection = pin!(connection);
     poll_fn(|cx| {
         deadline.wake_with(cx.waker());
+        budget.set(READS_PER_POLL);
         // Streams learn of its failure themselves.
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());

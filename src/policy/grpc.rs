@@ -79,7 +79,7 @@ pub fn append_status(status: Status, message: &str, lines: &mut Vec<u8>) {
             _ => lines.extend_from_slice(format!("%{byte:02X}").as_bytes()),
         }
     }
-    lines.extend_from_slice(b"\r\n");
+    lines.extend_from_slice(b"\r\nCache-Control: no-store\r\n");
 }
 
 #[cfg(test)]
@@ -120,9 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_two_lines() {
+    fn a_status_is_said_in_lines() {
         let mut lines = Vec::new();
         append_status(Status::Unavailable, "50 % of \u{e9}", &mut lines);
-        assert_eq!(lines, b"grpc-status: 14\r\ngrpc-message: 50 %25 of %C3%A9\r\n");
+        assert_eq!(
+            lines,
+            b"grpc-status: 14\r\ngrpc-message: 50 %25 of %C3%A9\r\nCache-Control: no-store\r\n"
+        );
     }
 }

@@ -164,7 +164,9 @@ pub(super) async fn refuse(
     let reply = reply::reply(error);
     let head = &scratch.request;
     let content_type = head.fields.find(FieldName::ContentType).filter(|_| record.is_understood);
-    let is_grpc = content_type.is_some_and(|field| grpc::is_grpc(field.value_at.bytes(bytes)));
+    let is_grpc = connection.is_stream
+        && head.method == Method::Post
+        && content_type.is_some_and(|field| grpc::is_grpc(field.value_at.bytes(bytes)));
     let asker = reply::Asker {
         id: record.id.as_bytes(),
         name: &table.forwarding.via,

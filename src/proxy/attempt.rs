@@ -113,7 +113,10 @@ pub(super) async fn attempt(
         Ok(responded) => responded,
         Err(error) => {
             // An endpoint that has the whole request and keeps silent is to blame, whichever deadline ends it.
-            let is_silent = progress.request_sent.get() && !began.get();
+            // But not for a caller's own, shorter one, or callers could have it left alone.
+            let route_ms = asked.route.timeout_ms;
+            let is_silent =
+                progress.request_sent.get() && !began.get() && asked.facts.timeout_ms(route_ms) == route_ms;
             if error == Error::ExchangeTimeout && is_silent && !x.core.is_cutting() {
                 x.on_endpoint_failure(target, false);
             }

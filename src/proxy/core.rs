@@ -76,6 +76,7 @@ pub struct Core {
     pub(super) slots: Slots,
     tickets: RefCell<TicketKeys>,
     pub(super) handshakes: Handshakes,
+    complained_ms: Cell<u64>,
 }
 
 /// An exchange under way.
@@ -138,6 +139,7 @@ impl Core {
             slots: Slots::default(),
             tickets: RefCell::new(tickets),
             handshakes: Handshakes::new(max_handshakes),
+            complained_ms: Cell::new(0),
         }))
     }
 
@@ -162,6 +164,17 @@ impl Core {
     #[inline]
     pub fn generation(&self) -> Rc<Generation> {
         Rc::clone(&self.generation.borrow())
+    }
+
+    /// Whether a peer's fault may be a line of the process's log now: once a second, so that no one can fill it.
+    pub(super) fn may_complain(&self) -> bool {
+        let now_ms = self.clock.now_ms();
+        let is_due =
+            now_ms.saturating_sub(self.complained_ms.get()) >= COMPLAINT_MS || self.complained_ms.get() == 0;
+        if is_due {
+            self.complained_ms.set(now_ms.max(1));
+        }
+        is_due
     }
 
     /// Whether no further requests are wanted.
@@ -245,6 +258,9 @@ impl Core {
         figures
     }
 }
+
+/// Between two complaints about peers.
+const COMPLAINT_MS: u64 = 1000;
 
 /// Log batches go out, and dead connections are looked for, every fifth tick (100 ms).
 const TICKS_PER_FLUSH: u64 = 5;

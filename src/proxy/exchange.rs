@@ -266,6 +266,9 @@ async fn relay(
     let generation = x.generation;
     let (cluster, state) = (&generation.table.clusters[cluster_id], &generation.clusters[cluster_id]);
     x.record.cluster = Some(cluster_id);
+    if cluster.protocol != UpstreamProtocol::Http1 && asked.facts.head.method == Method::Connect {
+        return Err(Error::MethodNotAllowed);
+    }
     let mut tried = Tried::default();
     let mut error = Error::NoEndpoint;
     // The endpoint to try once more, on a fresh connection.
@@ -292,6 +295,7 @@ async fn relay(
                 | Error::UpstreamCertificate),
             ) => {
                 // Nothing was sent: the next endpoint may have it, whatever the method.
+                x.record.on_no_connection(x.core);
                 x.on_endpoint_failure(target, true);
                 error = failed;
                 if !tried.add(at) {
@@ -374,7 +378,7 @@ async fn acquire(
     deadline.set(Timer::Response, target.cluster.connect_ms);
     let mut connecting = pin!(async {
         let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
-        secure::connect(socket, &x.generation.secrets, target).await
+        secure::connect(core, socket, &x.generation.secrets, target).await
     });
     let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await;
     deadline.clear(Timer::Response);
@@ -392,11 +396,11 @@ enum Connected<D> {
 async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Option<(Lease, bool)>, Error> {
     let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
     let (core, deadline) = (x.core, &x.connection.deadline);
-    deadline.set(Timer::Response, target.cluster.connect_ms);
-    let found = in_time(deadline, Error::ConnectTimeout, |cx| {
-        pool.shared.poll_stream(policy, core.clock.now_ms(), cx)
-    })
-    .await?;
+    // For a connection that someone else opens, or for a stream to end.
+    deadline.set(Timer::Response, target.cluster.connect_ms.max(policy.queue_timeout_ms));
+    let found =
+        in_time(deadline, Error::QueueTimeout, |cx| pool.shared.poll_stream(policy, core.clock.now_ms(), cx))
+            .await?;
     let opening = match found {
         Found::Stream(stream) => {
             deadline.clear(Timer::Response);
@@ -406,13 +410,14 @@ async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Opti
         Found::QueueFull => return Err(Error::QueueFull),
         Found::Open(opening) => opening,
     };
+    deadline.set(Timer::Response, target.cluster.connect_ms);
     x.record.on_wait(core);
     core.figures.borrow_mut().counters.pool_misses += 1;
     let is_asked = target.cluster.protocol == UpstreamProtocol::Auto;
     // On the heap: exchanges that find a connection need no room for it.
     let mut connecting = Box::pin(async {
         let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
-        let stream: Stream = secure::connect(socket, &x.generation.secrets, target).await?;
+        let stream: Stream = secure::connect(core, socket, &x.generation.secrets, target).await?;
         let chosen = stream.session().and_then(|session| session.protocol.as_deref());
         if is_asked && chosen != Some(b"h2") {
             return Ok::<_, Error>(Connected::Http1(stream));

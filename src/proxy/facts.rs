@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     http::{
         field::FieldName,
+        method::Method,
         request::{RequestHead, TargetForm},
     },
     policy::{
@@ -111,7 +112,10 @@ impl<'f> Facts<'f> {
 
     /// Whether it is a call of gRPC.
     pub(super) fn is_grpc(&self) -> bool {
-        self.values(FieldName::ContentType).next().is_some_and(grpc::is_grpc)
+        // By HTTP/2 and POST only: to anyone else, a cache for one, its answers would say something else.
+        self.is_stream
+            && self.head.method == Method::Post
+            && self.values(FieldName::ContentType).next().is_some_and(grpc::is_grpc)
     }
 
     /// How long the caller of gRPC waits, in ms; the route's limit if that is less. 0: no limit.

@@ -26,6 +26,9 @@ use crate::{
 /// How long a connection that takes no further requests may take to end, once its streams have.
 const CLOSE_MS: u64 = 2000;
 
+/// Responses broken off by a client before it is asked whether they are most of all.
+const BROKEN_MIN: u64 = 128;
+
 /// The streams under way.
 #[derive(Default)]
 struct Streams {
@@ -69,10 +72,10 @@ pub(super) async fn serve(connection: Connection) {
         deadline.wake_with(cx.waker());
         *streams.waker.borrow_mut() = Some(cx.waker().clone());
         loop {
-            if let Poll::Ready(next) = downstream.poll_request(&deadline, cx) {
+            if let Poll::Ready(next) = downstream.poll_request(streams.open.get(), &deadline, cx) {
                 return Poll::Ready(next);
             }
-            match life.look(&core, rules, &deadline, &streams) {
+            match life.look(&core, rules, &deadline, &streams, downstream.broken()) {
                 Look::Wait => return Poll::Pending,
                 // It is said in the next poll.
                 Look::ShutDown => downstream.shut_down(),
@@ -143,8 +146,17 @@ enum Look {
 }
 
 impl Life {
-    fn look(&mut self, core: &Core, rules: &Listener, deadline: &Deadline, streams: &Streams) -> Look {
-        if !self.is_closing && self.is_over(core, rules) {
+    fn look(
+        &mut self,
+        core: &Core,
+        rules: &Listener,
+        deadline: &Deadline,
+        streams: &Streams,
+        broken: u64,
+    ) -> Look {
+        // Most of what it asks for it does not want: its endpoints shall not pay for that any longer.
+        let is_flood = broken > BROKEN_MIN && broken * 2 > self.requests;
+        if !self.is_closing && (is_flood || self.is_over(core, rules)) {
             self.is_closing = true;
             self.is_idle = false;
             return Look::ShutDown;

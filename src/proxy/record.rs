@@ -126,6 +126,14 @@ impl Record {
         self.tried_us = core.clock.turn_us();
     }
 
+    /// There is none after all. What was waited is not the gateway's own time.
+    pub(super) fn on_no_connection(&mut self, core: &Core) {
+        if self.tried_us != 0 {
+            self.connect_us += core.clock.turn_us().saturating_sub(self.tried_us);
+            self.tried_us = 0;
+        }
+    }
+
     /// There is a connection; the request goes out.
     pub(super) fn on_connection(&mut self, core: &Core, was_idle: bool) {
         self.was_idle = was_idle;

@@ -1,15 +1,13 @@
-//! What a core speaks TLS with, and the handshakes: so many at once, each in its time, the others in the order in which they
-//! came. What a handshake says is [`crate::tls`]'s business.
+//! What a core speaks TLS with, and the handshakes, each in its time. What a handshake says is [`crate::tls`]'s business.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{Poll, Waker},
+    task::Poll,
 };
 
 use rustls::{ClientConfig, ServerConfig};
@@ -111,85 +109,39 @@ impl Secrets {
     }
 }
 
-/// A core's handshakes under way.
+/// A core's handshakes under way. What they compute is bounded by [`tls::accept`]'s steps per turn; of those that only wait
+/// for their client, too many shorten the time that each further one has, so that silent ones make room for others.
 pub(super) struct Handshakes {
     max: usize,
     under_way: Cell<usize>,
-    waiting: RefCell<VecDeque<Rc<Waiter>>>,
 }
 
-#[derive(Default)]
-struct Waiter {
-    waker: RefCell<Option<Waker>>,
-    is_next: Cell<bool>,
-    has_left: Cell<bool>,
-}
+/// Time for a handshake when there are too many. A client that is there needs less.
+const CROWDED_MS: u64 = 1000;
 
 impl Handshakes {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, under_way: Cell::new(0), waiting: RefCell::default() }
+        Self { max, under_way: Cell::new(0) }
     }
 
-    /// Waits for a place, which is held as long as the guard lives.
-    async fn place(&self) -> Place<'_> {
-        if self.under_way.get() < self.max {
-            self.under_way.set(self.under_way.get() + 1);
-            return Place(self);
-        }
-        let waiter = Rc::new(Waiter::default());
-        self.waiting.borrow_mut().push_back(Rc::clone(&waiter));
-        let mut leaving = Leaving { handshakes: self, waiter: Some(waiter) };
-        poll_fn(|cx| {
-            let Some(waiter) = leaving.waiter.as_ref() else { return Poll::Pending };
-            if waiter.is_next.get() {
-                leaving.waiter = None;
-                return Poll::Ready(Place(self));
-            }
-            *waiter.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// A place is free: the first who waits has it.
-    fn give_on(&self) {
-        while let Some(waiter) = self.waiting.borrow_mut().pop_front() {
-            if waiter.has_left.get() {
-                continue;
-            }
-            waiter.is_next.set(true);
-            if let Some(waker) = waiter.waker.borrow_mut().take() {
-                waker.wake();
-            }
-            return;
-        }
-        self.under_way.set(self.under_way.get() - 1);
+    /// Counts one more, and says how long it may take at most.
+    fn begin(&self, limit_ms: u64) -> (UnderWay<'_>, u64) {
+        let is_crowded = self.under_way.get() >= self.max;
+        self.under_way.set(self.under_way.get() + 1);
+        let limit_ms = match limit_ms {
+            0 if is_crowded => CROWDED_MS,
+            limit_ms if is_crowded => limit_ms.min(CROWDED_MS),
+            limit_ms => limit_ms,
+        };
+        (UnderWay(self), limit_ms)
     }
 }
 
-/// A place among the handshakes under way.
-struct Place<'h>(&'h Handshakes);
+struct UnderWay<'h>(&'h Handshakes);
 
-impl Drop for Place<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.give_on();
-    }
-}
-
-/// Who waits no longer gives the place on that was his meanwhile.
-struct Leaving<'h> {
-    handshakes: &'h Handshakes,
-    waiter: Option<Rc<Waiter>>,
-}
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            waiter.has_left.set(true);
-            if waiter.is_next.get() {
-                self.handshakes.give_on();
-            }
-        }
+        self.0.under_way.set(self.0.under_way.get() - 1);
     }
 }
 
@@ -202,10 +154,11 @@ pub(super) async fn accept(
     deadline: Deadline,
 ) -> Option<Box<Connection>> {
     let generation = core.generation();
-    deadline.set(Timer::Request, generation.table.listeners[listener].timeouts.handshake_ms);
+    let (under_way, limit_ms) =
+        core.handshakes.begin(generation.table.listeners[listener].timeouts.handshake_ms);
+    deadline.set(Timer::Request, limit_ms);
     let shaken = {
         let mut shaking = pin!(async {
-            let _place = core.handshakes.place().await;
             let served = generation.secrets.served(listener)?;
             Some(tls::accept(socket, served.config).await)
         });
@@ -229,6 +182,7 @@ pub(super) async fn accept(
         })
         .await
     };
+    drop(under_way);
     deadline.clear(Timer::Request);
     let mut figures = core.figures.borrow_mut();
     match shaken {
@@ -242,7 +196,10 @@ pub(super) async fn accept(
         failed => {
             figures.counters.handshakes_failed += 1;
             if let Some(Err(error)) = failed {
-                tracing::debug!(core = core.worker, %peer, %error, "a client's handshake failed");
+                drop(figures);
+                if core.may_complain() {
+                    tracing::info!(core = core.worker, %peer, %error, "a client's handshake failed");
+                }
             }
             None
         }
@@ -251,6 +208,7 @@ pub(super) async fn accept(
 
 /// Greets an endpoint, if its cluster speaks TLS.
 pub(super) async fn connect(
+    core: &Core,
     socket: net::Stream,
     secrets: &Secrets,
     target: Target<'_>,
@@ -260,7 +218,18 @@ pub(super) async fn connect(
         return Err(Error::UpstreamTls);
     };
     // On the heap, so that exchanges over connections that are there, or plain, need no room for it.
-    Box::pin(tls::connect(socket, config, name.clone())).await.map_err(|error| match error {
+    Box::pin(tls::connect(socket, config, name.clone())).await.map_err(|error| {
+        if core.may_complain() {
+            let endpoint = &target.cluster.endpoints[target.at].text;
+            tracing::warn!(core = core.worker, %endpoint, %error, "no TLS with an endpoint");
+        }
+        of_handshake(&error)
+    })
+}
+
+/// What a failure to shake hands with an endpoint is to the exchange.
+fn of_handshake(error: &HandshakeError) -> Error {
+    match error {
         HandshakeError::Tls(rustls::Error::InvalidCertificate(_)) => Error::UpstreamCertificate,
         HandshakeError::Io(error) if error.kind() == std::io::ErrorKind::OutOfMemory => Error::NoBuffer,
         HandshakeError::Tls(_)
@@ -268,5 +237,5 @@ pub(super) async fn connect(
         | HandshakeError::TooLong
         | HandshakeError::Io(_)
         | HandshakeError::Gone => Error::UpstreamTls,
-    })
+    }
 }

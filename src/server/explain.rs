@@ -95,6 +95,15 @@ fn tell(table: &Table, listener: &Listener, seen: &Preview<'_>, out: &mut String
     let _ = writeln!(out, "listener   {}", listener.name);
     let _ = writeln!(out, "host       {}", text(seen.host()));
     let _ = writeln!(out, "path       {}", text(seen.path()));
+    if let Some(port) = listener.https_redirect {
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        let (host, path) = (text(seen.host()), text(seen.path()));
+        let _ = writeln!(
+            out,
+            "answer     308, Location: https://{host}{port}{path} (https_redirect; routes are not asked)"
+        );
+        return true;
+    }
     let candidates = seen.explain(&listener.router);
     let _ = writeln!(out, "candidates {}", if candidates.is_empty() { "none" } else { "" });
     let mut winner = None;

@@ -152,6 +152,10 @@ pub async fn connect(
     Ok(stream)
 }
 
+/// What who speaks HTTP without TLS is told, in his own words.
+const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 34\r\n\
+    Connection: close\r\n\r\nThis port speaks TLS: use https://\n";
+
 /// A handshake under way.
 pub(super) struct Handshake<S> {
     side: S,
@@ -186,6 +190,9 @@ impl<S: Side> Handshake<S> {
 
     async fn run(mut self, mut socket: net::Stream) -> Result<Stream, HandshakeError> {
         if let Err(error) = self.shake(&mut socket).await {
+            if matches!(error, HandshakeError::PlainHttp) {
+                self.flight = PLAIN_ANSWER.to_vec();
+            }
             see_off(&mut socket, &mut self.flight).await;
             return Err(error);
         }

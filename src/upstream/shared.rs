@@ -11,7 +11,7 @@ use super::pool::PoolPolicy;
 use crate::{http2::Upstream, tls::Stream};
 
 /// Exchanges that may wait for a connection that is being opened.
-const WAITING_MAX: usize = 4096;
+const WAITING_MAX: usize = 1024;
 
 /// The connections of one endpoint on one core.
 #[derive(Debug, Default)]
@@ -97,6 +97,9 @@ impl Shared {
             return Poll::Ready(Found::Open(Opening { shared: Rc::clone(self) }));
         }
         let mut waiting = self.waiting.borrow_mut();
+        if waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
         if waiting.len() >= WAITING_MAX {
             return Poll::Ready(Found::QueueFull);
         }

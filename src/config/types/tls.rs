@@ -16,8 +16,8 @@ pub struct ListenerTls {
     /// The oldest version of TLS that is spoken.
     #[serde(default)]
     pub min_version: TlsVersion,
-    /// The protocols that clients may agree on by ALPN (RFC 7301), the preferred one first. A client that knows none of ALPN gets
-    /// HTTP/1.1.
+    /// The protocols that clients may agree on by ALPN (RFC 7301), the preferred one first. A client that offers
+    /// others only is refused; one that does not use ALPN gets HTTP/1.1.
     #[serde(default = "alpn")]
     pub alpn: Vec<AlpnProtocol>,
     /// Asks clients for certificates.

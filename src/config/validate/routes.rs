@@ -89,6 +89,10 @@ impl Used {
         for (index, listener) in
             config.listener.iter().enumerate().filter(|(index, _)| !self.listeners[*index])
         {
+            if listener.https_redirect.is_some() {
+                // It needs none: routes are not asked.
+                continue;
+            }
             let path = key_path!["listener", index, "name"];
             let name = report.shown(&path, &listener.name);
             let warning = Diagnostic::warning(format!("listener {name} has no route"));

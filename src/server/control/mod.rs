@@ -294,6 +294,9 @@ impl Crew {
                         log.reopen();
                     }
                 }
+                Heard::Reload => tracing::warn!(
+                    "SIGHUP changes nothing: certificates are taken by themselves, a configuration by a restart"
+                ),
                 // A stalled core must not keep the next signal waiting.
                 Heard::TellFigures => {
                     let mailboxes = mailboxes.clone();
@@ -364,6 +367,7 @@ enum Heard {
     Stop,
     ReopenLog,
     TellFigures,
+    Reload,
 }
 
 /// The signals that are heard.
@@ -372,6 +376,7 @@ struct Signals {
     interrupt: Signal,
     user1: Signal,
     quit: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -381,6 +386,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             user1: signal(SignalKind::user_defined1())?,
             quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -390,6 +396,7 @@ impl Signals {
             _ = self.interrupt.recv() => Heard::Stop,
             _ = self.user1.recv() => Heard::ReopenLog,
             _ = self.quit.recv() => Heard::TellFigures,
+            _ = self.hangup.recv() => Heard::Reload,
         }
     }
 }
