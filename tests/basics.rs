@@ -56,6 +56,22 @@ fn no_route_is_a_problem_document_and_keeps_the_connection() {
     assert_eq!(client.response().text(), "yes");
 }
 
+/// Its failures are 200, which a cache that does not look at the content type of requests would keep.
+#[test]
+fn a_content_type_alone_does_not_make_a_call_of_grpc() {
+    let gateway =
+        Gateway::start(&config("[[route]]\nname = \"only\"\nmatch = { path = \"/only\" }\nrespond = {}"));
+    let mut client = gateway.connect();
+    for method in ["GET", "POST"] {
+        client.send(format!(
+            "{method} /other HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n"
+        ));
+        let response = client.response();
+        assert_eq!(response.status, 404, "{method}");
+        assert_eq!(response.field("grpc-status"), None, "{method}");
+    }
+}
+
 /// Huge pages would double what a process at rest holds.
 #[test]
 fn the_process_has_small_pages() {

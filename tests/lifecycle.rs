@@ -552,3 +552,14 @@ fn epoll_drains() {
     assert_eq!((response.text().as_str(), response.field("connection").as_deref()), ("late", Some("close")));
     assert_eq!(gateway.wait().code(), Some(0));
 }
+
+/// Scripts that renew certificates send it, and a terminal that closes does.
+#[test]
+fn a_hangup_ends_nothing_and_is_explained() {
+    let gateway = Gateway::start(&config(HERE));
+    gateway.signal("HUP");
+    gateway.message("SIGHUP changes nothing");
+    let mut client = gateway.connect();
+    client.send(get("/"));
+    assert_eq!(client.response().text(), "yes");
+}

@@ -1135,6 +1135,8 @@ fn strange_beginnings_end_at_once() {
             stranger.finish();
             let answer = stranger.rest();
             assert!(!String::from_utf8_lossy(&answer).contains("yes"), "{what}: {answer:?}");
+            // Who has taken the port for another one is told so.
+            assert_eq!(answer.starts_with(b"HTTP/1.1 400 "), what == "http", "{what}: {answer:?}");
             assert_eq!(ask(&mut other, "/"), "yes, by https", "after {what}");
             // And whoever resets instead of waiting.
             let mut stranger = gateway.connect();
