@@ -1,0 +1,157 @@
+//! `[[route]]`, as it is configured.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::values::{ByteSize, OneOrMany, Span};
+
+/// Which request goes where. Exactly one of `cluster`, `clusters`, `redirect` and `respond`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its name, unique among routes; in logs and figures.
+    pub name: String,
+    /// What a request must have. Empty: everything matches.
+    #[serde(default, rename = "match")]
+    pub matches: Match,
+    /// Names of the listeners it is on. Default: all.
+    pub listeners: Option<Vec<String>>,
+    /// The cluster that serves it.
+    pub cluster: Option<String>,
+    /// A weighted split over clusters.
+    pub clusters: Option<Vec<ClusterShare>>,
+    /// Answers with a redirect.
+    pub redirect: Option<Redirect>,
+    /// Answers itself.
+    pub respond: Option<Respond>,
+    /// The whole exchange, from the request's head to the response's last byte. `"0s"`: no limit.
+    #[serde(default)]
+    pub timeout: Span,
+    /// The path (and query, if it has a `?`) sent upstream, with variables. Without a `?` the client's query stays.
+    pub rewrite: Option<String>,
+    /// Overrides `limits.body_bytes`.
+    pub body_bytes: Option<ByteSize>,
+    /// Edits of the request's fields on their way upstream.
+    #[serde(default)]
+    pub request_headers: HeaderEdits,
+    /// Edits of the response's fields on their way to the client.
+    #[serde(default)]
+    pub response_headers: HeaderEdits,
+}
+
+/// What a request must have; all of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// `api.example.com`, or `*.example.com` for every name below it. Without a port.
+    pub host: Option<OneOrMany<String>>,
+    /// `/a` exact, `/a/{id}` one segment, `/a/{*rest}` the non-empty rest, `/a/*` that element and everything
+    /// below it.
+    pub path: Option<String>,
+    /// A regex over the whole canonical path, with named captures. Instead of `path`.
+    pub path_regex: Option<String>,
+    /// One of these methods. `GET` does not imply `HEAD`.
+    pub method: Option<OneOrMany<String>>,
+    /// Fields and their values.
+    pub header: BTreeMap<String, ValueMatch>,
+    /// Query parameters and their values.
+    pub query: BTreeMap<String, ValueMatch>,
+}
+
+/// A value: exact text, `{ regex = "…" }` over the whole value, or `{ present = true }` (or `false`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ValueMatch {
+    /// This text.
+    Exact(String),
+    /// A regex over the whole value.
+    Regex(ValueRegex),
+    /// Whether it is there at all.
+    Present(ValuePresent),
+}
+
+/// A regex over a whole value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ValueRegex {
+    /// The pattern, anchored at both ends.
+    pub regex: String,
+}
+
+/// Whether a value is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ValuePresent {
+    /// `true`: it must be there; `false`: it must not.
+    pub present: bool,
+}
+
+/// A cluster's share of a route.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterShare {
+    /// The cluster's name.
+    pub name: String,
+    /// Its share. 0 gets nothing.
+    #[serde(default = "defaults::weight")]
+    #[schemars(range(max = 65535))]
+    pub weight: u32,
+}
+
+/// A redirect.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// `Location`, with variables.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308.
+    #[serde(default = "defaults::redirect_status")]
+    #[schemars(range(min = 300, max = 399))]
+    pub status: u16,
+}
+
+/// An answer from the configuration.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Respond {
+    /// 200 to 599.
+    #[serde(default = "defaults::respond_status")]
+    #[schemars(range(min = 200, max = 599))]
+    pub status: u16,
+    /// The body, with variables.
+    #[serde(default)]
+    pub body: String,
+    /// `Content-Type`.
+    #[serde(default = "defaults::content_type")]
+    pub content_type: String,
+}
+
+/// Edits of fields: first `remove`, then `set` (replaces), then `add` (appends). Values may hold variables.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeaderEdits {
+    /// Names to remove.
+    pub remove: Vec<String>,
+    /// Names and values to set.
+    pub set: BTreeMap<String, String>,
+    /// Names and values to add.
+    pub add: BTreeMap<String, String>,
+}
+
+/// Defaults that serde needs as functions.
+mod defaults {
+    pub(super) fn weight() -> u32 {
+        1
+    }
+    pub(super) fn redirect_status() -> u16 {
+        308
+    }
+    pub(super) fn respond_status() -> u16 {
+        200
+    }
+    pub(super) fn content_type() -> String {
+        "text/plain; charset=utf-8".into()
+    }
+}
