@@ -3,8 +3,11 @@
 
 use std::ops::Range;
 
+use crate::regex::{REGEX_GROUPS_MAX, WholeRegex};
+
 /// Captures that one route may have.
 pub const CAPTURES_MAX: usize = 16;
+const _: () = assert!(REGEX_GROUPS_MAX > CAPTURES_MAX);
 
 /// The ranges of a path that the captures of a route took, in the order of
 /// [`Router::capture_names`](super::Router::capture_names). Made once and reused: it allocates nothing.
@@ -50,8 +53,12 @@ impl Captures {
         self.put((start as u32, end as u32));
     }
 
-    pub(super) fn push_absent(&mut self) {
-        self.put(ABSENT);
+    /// Whether a regex, of at most [`CAPTURES_MAX`] named groups, takes the whole of `path`; then these are appended.
+    pub(super) fn push_groups(&mut self, regex: &WholeRegex, path: &[u8]) -> bool {
+        regex.captures(path, |group| match group {
+            Some(group) => self.push(group.start, group.end),
+            None => self.put(ABSENT),
+        })
     }
 
     pub(super) fn pop(&mut self) {

@@ -5,9 +5,10 @@
 use std::{cmp::Reverse, collections::HashMap, mem, sync::Arc};
 
 use super::{
+    capture::CAPTURES_MAX,
     hash::{Index, hash, in_scope},
     host::HostPattern,
-    pattern::{Pattern, Segment, SegmentKind},
+    pattern::{Pattern, Segment, SegmentKind, check_name},
     predicate::{self, MethodSet, Predicates},
     shadow,
     spec::{PathSpec, Refusal, RouteError, RouteField, RouteId, RouteSpec},
@@ -15,8 +16,8 @@ use super::{
         Bucket, CONTENDERS, Contender, Described, DescribedPath, DescribedRoute, ExactPath, Leaf, NO_HOST,
         NONE, Node, ROUTES_MAX, RegexPath, Router, SCOPE_BELOW, SCOPE_EXACT, Text,
     },
-    whole_regex::WholeRegex,
 };
+use crate::regex::WholeRegex;
 
 /// A route's specs, read.
 struct Parsed {
@@ -125,6 +126,10 @@ impl Regexes {
             return Ok(known.clone());
         }
         let (regex, names) = WholeRegex::compile(text)?;
+        names.iter().try_for_each(|name| check_name(name))?;
+        if names.len() > CAPTURES_MAX {
+            return Err(Refusal::new(format!("a path has at most {CAPTURES_MAX} captures")));
+        }
         let new = (self.compiled.len() as u32, names);
         self.compiled.push(regex);
         self.by_text.insert(text.into(), new.clone());

@@ -146,7 +146,7 @@ impl Router {
             self.descend(bucket.root, path, 1, captures, on_leaf)?;
         }
         for regex_path in &self.regex_paths[bucket.regex_start as usize..bucket.regex_end as usize] {
-            if self.regexes[regex_path.regex as usize].captures(path, captures) {
+            if captures.push_groups(&self.regexes[regex_path.regex as usize], path) {
                 on_leaf(regex_path.leaf, captures)?;
                 captures.clear();
             }

@@ -50,7 +50,6 @@ mod query;
 mod shadow;
 mod spec;
 mod table;
-mod whole_regex;
 
 #[cfg(test)]
 mod tests;
@@ -63,4 +62,3 @@ pub use query::QUERY_VALUE_BYTES_MAX;
 pub use shadow::Shadow;
 pub use spec::{PathSpec, RouteError, RouteField, RouteId, RouteSpec, ValueSpec};
 pub use table::{ROUTES_MAX, Router};
-pub use whole_regex::REGEX_GROUPS_MAX;

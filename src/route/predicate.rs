@@ -7,8 +7,8 @@ use super::{
     find::RequestView,
     query,
     spec::{Refusal, RouteError, RouteField, RouteSpec, ValueSpec, is_token},
-    whole_regex::WholeRegex,
 };
+use crate::regex::WholeRegex;
 
 /// The methods with a bit of their own (RFC 9110 §9.3, RFC 5789); [`Method::OTHER`] stands for all the rest.
 const STANDARD: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use super::{
     compile::{Group, GroupPath},
     spec::{RouteId, RouteSpec, ValueSpec},
-    whole_regex::WholeRegex,
 };
+use crate::regex::WholeRegex;
 
 /// A route that can never win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use crate::config::types::{Match, ValueMatch};
+use crate::{
+    config::types::{Match, ValueMatch},
+    regex::RegexError,
+};
 
 /// A route: its index in the list given to [`Router::compile`](super::Router::compile).
 pub type RouteId = u32;
@@ -146,6 +149,12 @@ impl Refusal {
 
     pub(super) fn at(self, route: usize, field: RouteField) -> RouteError {
         RouteError { route, field, message: self.message, hint: self.hint }
+    }
+}
+
+impl From<RegexError> for Refusal {
+    fn from(RegexError { message, hint }: RegexError) -> Self {
+        Self { message, hint }
     }
 }
 

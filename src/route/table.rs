@@ -12,8 +12,8 @@ use super::{
     predicate::{MethodSet, Predicates},
     shadow::Shadow,
     spec::{RouteError, RouteId, RouteSpec},
-    whole_regex::WholeRegex,
 };
+use crate::regex::WholeRegex;
 
 /// Routes that one router holds. A `Leaf` tells routes from other indices by its top bit.
 pub const ROUTES_MAX: usize = 1 << 20;
@@ -23,7 +23,7 @@ const _: () = assert!(ROUTES_MAX < CONTENDERS as usize);
 ///
 /// A clone is a copy of everything a lookup reads, so that each core has its own, near it, and none touches another's
 /// memory; only what explanations read is shared. Regexes share their program, which is never written, and have
-/// their own cache (see `whole_regex`). Give every core its own clone.
+/// their own cache (see [`crate::regex`]). Give every core its own clone.
 #[derive(Debug, Clone)]
 pub struct Router {
     /// Every name: hosts, exact paths, literal segments. Equal ones are stored once.

@@ -339,6 +339,17 @@ fn the_configuration_is_read_key_by_key() {
 }
 
 #[test]
+fn captures_of_a_path_regex_have_names_and_are_not_too_many() {
+    let many = |n: usize| (0..n).map(|n| format!("(?<c{n}>a)")).collect::<String>();
+    let message = |regex: &str| {
+        Router::compile(&[on(&format!("~{regex}"))]).map_err(|errors| errors[0].message.clone())
+    };
+    assert!(message("(?<a.b>a)").unwrap_err().contains("not a capture's name"));
+    assert!(message(&many(16)).is_ok());
+    assert!(message(&many(17)).unwrap_err().contains("at most 16 captures"));
+}
+
+#[test]
 fn a_router_may_go_to_any_core_and_a_clone_finds_the_same() {
     fn may_go<T: Send + Sync + Clone>(_: &T) {}
     let router = router(&[on("~/(?<a>\\d+)"), on("/a/{id}").host("*.example.com")]);

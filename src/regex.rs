@@ -1,24 +1,21 @@
 //! Regexes over a whole value. This file owns the dialect: that of the `regex` crate, anchored at both ends, over
-//! bytes, with ASCII classes. It does not know what the value is.
+//! bytes, with ASCII classes. It does not know what the value is,
+//! nor what its captures are for.
 //!
 //! It stands on `regex_automata`, the engine of `regex`, because that one writes captures into an array it is given;
 //! `regex` allocates them. Cloning shares the compiled program, which is never written again, and gives the clone a
 //! cache pool of its own. The thread that uses a clone first owns that pool's fast path, which takes no lock: so each
 //! core has its own clone of the router and none waits for another.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use regex_automata::{Anchored, Input, meta, util::primitives::NonMaxUsize, util::syntax};
 
-use super::{
-    capture::{CAPTURES_MAX, Captures},
-    pattern::{PATTERN_BYTES_MAX, check_name},
-    spec::Refusal,
-};
+/// Bytes of a regex as written.
+pub const REGEX_BYTES_MAX: usize = 4096;
 
-/// Groups of a path regex, unnamed ones and the whole match included.
+/// Groups of a regex that captures, unnamed ones and the whole match included.
 pub const REGEX_GROUPS_MAX: usize = 32;
-const _: () = assert!(REGEX_GROUPS_MAX > CAPTURES_MAX);
 
 /// Bytes of a compiled regex. Classes are ASCII, so an ordinary one takes a few KiB.
 const PROGRAM_BYTES_MAX: usize = 1 << 20;
@@ -26,9 +23,28 @@ const PROGRAM_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the lazy automaton's cache, per regex and core.
 const CACHE_BYTES_MAX: usize = 256 << 10;
 
+/// What is wrong with a regex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegexError {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl RegexError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
 /// A regex that matches a whole value.
 #[derive(Clone)]
-pub(super) struct WholeRegex {
+pub struct WholeRegex {
     regex: meta::Regex,
     /// The group numbers of the named groups, in order.
     groups: Box<[usize]>,
@@ -42,9 +58,9 @@ impl fmt::Debug for WholeRegex {
 
 impl WholeRegex {
     /// Compiles `text`; also the names of its named groups, in order.
-    pub(super) fn compile(text: &str) -> Result<(Self, Vec<String>), Refusal> {
-        if text.len() > PATTERN_BYTES_MAX {
-            return Err(Refusal::new(format!("a regex has at most {PATTERN_BYTES_MAX} bytes")));
+    pub fn compile(text: &str) -> Result<(Self, Vec<String>), RegexError> {
+        if text.len() > REGEX_BYTES_MAX {
+            return Err(RegexError::new(format!("a regex has at most {REGEX_BYTES_MAX} bytes")));
         }
         // First alone, so that an error speaks of what was written and `a)|(?:b` is one.
         build(text)?;
@@ -54,27 +70,24 @@ impl WholeRegex {
         let mut groups = Vec::new();
         for (group, name) in regex.group_info().pattern_names(regex_automata::PatternID::ZERO).enumerate() {
             let Some(name) = name else { continue };
-            check_name(name)?;
             names.push(name.to_owned());
             groups.push(group);
         }
-        if names.len() > CAPTURES_MAX {
-            return Err(Refusal::new(format!("a path has at most {CAPTURES_MAX} captures")));
-        }
         if !names.is_empty() && regex.captures_len() > REGEX_GROUPS_MAX {
-            return Err(Refusal::new(format!("a regex has at most {REGEX_GROUPS_MAX} groups"))
+            return Err(RegexError::new(format!("a regex has at most {REGEX_GROUPS_MAX} groups"))
                 .hint("`(?:…)` groups without counting"));
         }
         Ok((Self { regex, groups: groups.into() }, names))
     }
 
     /// Whether it matches the whole of `value`.
-    pub(super) fn is_match(&self, value: &[u8]) -> bool {
+    pub fn is_match(&self, value: &[u8]) -> bool {
         self.regex.is_match(Input::new(value).anchored(Anchored::Yes))
     }
 
-    /// Whether it matches the whole of `value`; then its named groups are appended to `captures`.
-    pub(super) fn captures(&self, value: &[u8], captures: &mut Captures) -> bool {
+    /// Whether it matches the whole of `value`; then `on_group` is called for each of its named groups, in order, with where it
+    /// matched, if it took part.
+    pub fn captures(&self, value: &[u8], mut on_group: impl FnMut(Option<Range<usize>>)) -> bool {
         if self.groups.is_empty() {
             return self.is_match(value);
         }
@@ -84,16 +97,13 @@ impl WholeRegex {
             return false;
         }
         for group in &self.groups {
-            match (slots[2 * group], slots[2 * group + 1]) {
-                (Some(start), Some(end)) => captures.push(start.get(), end.get()),
-                _ => captures.push_absent(),
-            }
+            on_group(slots[2 * group].zip(slots[2 * group + 1]).map(|(start, end)| start.get()..end.get()));
         }
         true
     }
 }
 
-fn build(text: &str) -> Result<meta::Regex, Refusal> {
+fn build(text: &str) -> Result<meta::Regex, RegexError> {
     let config = meta::Config::new()
         .nfa_size_limit(Some(PROGRAM_BYTES_MAX))
         .hybrid_cache_capacity(CACHE_BYTES_MAX)
@@ -102,13 +112,13 @@ fn build(text: &str) -> Result<meta::Regex, Refusal> {
     let syntax = syntax::Config::new().utf8(false).unicode(false);
     meta::Builder::new().configure(config).syntax(syntax).build(text).map_err(|error| {
         if error.size_limit().is_some() {
-            return Refusal::new("this regex is too large once compiled")
+            return RegexError::new("this regex is too large once compiled")
                 .hint("shorten its repetitions, such as `{1,1000}`");
         }
         // The parser draws the regex with a caret below; its last line says what is wrong.
         let text = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
         let line = text.lines().last().unwrap_or_default();
-        Refusal::new(format!("not a regex: {}", line.strip_prefix("error: ").unwrap_or(line)))
+        RegexError::new(format!("not a regex: {}", line.strip_prefix("error: ").unwrap_or(line)))
     })
 }
 
@@ -144,15 +154,13 @@ mod tests {
     fn named_groups_are_captured_in_order() {
         let (regex, names) = WholeRegex::compile("/(x)?(?<a>[a-z]+)(?:/(?P<b>\\d+))?").unwrap();
         assert_eq!(names, ["a", "b"]);
-        let mut captures = Captures::default();
-        assert!(regex.captures(b"/abc/12", &mut captures));
-        assert_eq!((captures.range(0), captures.range(1)), (Some(1..4), Some(5..7)));
-        captures.clear();
-        assert!(regex.captures(b"/abc", &mut captures));
-        assert_eq!((captures.range(0), captures.range(1)), (Some(1..4), None));
-        captures.clear();
-        assert!(!regex.captures(b"/abc/", &mut captures));
-        assert!(captures.is_empty());
+        let captures = |value: &[u8]| {
+            let mut groups = Vec::new();
+            regex.captures(value, |group| groups.push(group)).then_some(groups)
+        };
+        assert_eq!(captures(b"/abc/12"), Some(vec![Some(1..4), Some(5..7)]));
+        assert_eq!(captures(b"/abc"), Some(vec![Some(1..4), None]));
+        assert_eq!(captures(b"/abc/"), None);
     }
 
     #[test]
@@ -163,11 +171,7 @@ mod tests {
         assert!(message("(?=a)").contains("look-around"));
         assert!(message("(a)\\1").contains("backreferences"));
         assert!(message("(?<a>a)(?<a>b)").contains("duplicate"));
-        assert!(message("(?<a.b>a)").contains("not a capture's name"));
         assert!(message("((a{100}){100}){100}").contains("too large"));
-        let many = |n: usize| (0..n).map(|n| format!("(?<c{n}>a)")).collect::<String>();
-        assert!(WholeRegex::compile(&many(16)).is_ok());
-        assert!(message(&many(17)).contains("at most 16 captures"));
         assert!(message(&format!("(?<a>a){}", "(b)".repeat(31))).contains("at most 32 groups"));
     }
 }
