@@ -41,8 +41,8 @@ cluster = "users"
 **Unknown keys are errors.** A misspelt key is never passed over.
 
 **Tables** can be written as sections or in one line: `[cluster.sticky]` with keys below it, or
-`sticky = { cookie = "c" }` in its `[[cluster]]`. `[[listener]]`, `[[cluster]]`, `[[route]]` and `[[core]]` may be
-repeated; each begins a new one.
+`sticky = { cookie = "c" }` in its `[[cluster]]`. `[[listener]]`, `[[cluster]]`, `[[policy]]`, `[[route]]` and `[[core]]` may
+be repeated; each begins a new one.
 
 **Durations** are a number and a unit in a string: `"250ms"`, `"5s"`, `"2m"`, `"1h"`, `"1d"`. The longest is a year.
 Zero is `"0s"`; it is allowed where the description says what it means.
@@ -68,6 +68,40 @@ A variable that is not set, or a file that cannot be read, is an error. Messages
 file, never what it stands for. Only values are interpolated, not keys, and what a reference yields is not looked at again.
 
 **Limits.** A configuration file has at most 64 MiB. All references together may yield as much.
+"#;
+
+const POLICIES: &str = r#"## Policies
+
+A `[[policy]]` does nothing until it is attached: with `default = true` to every route, by a listener's `use` to every route on
+it, by a route's `use` to that one. A route's `skip` leaves out what it would have by default or from its listener. Requests
+that no route takes have the default policies and their listener's.
+
+Of `cors` a request has one: its route's before its listener's, and that before a default one.
+
+**CORS.** A preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) is answered by the gateway, for the route that
+the request to come would take: with its method, and with every field that `Access-Control-Request-Headers` names taken for the
+one that a route asks for. An origin that may not ask is answered 403 (`cors-origin-refused`); what else a page may not send, the
+browser finds out from the lists in the answer. Without a `cors` policy there, a preflight is a request like any other. Every
+response gets its fields from the policy, the gateway's errors too, and never from the upstream; `Vary` says that it depends on
+the origin. Other requests are served whatever their origin is: who may read a response is for the browser to enforce.
+
+```toml
+[[policy]]
+name = "browsers"
+
+[policy.cors]
+origins = ["https://shop.example", "https://*.shop.example"]
+methods = ["GET", "POST", "PUT", "DELETE"]
+headers = ["authorization", "content-type"]
+credentials = true
+max_age = "2h"
+
+[[route]]
+name = "orders"
+match = { path = "/orders/*" }
+cluster = "orders"
+use = ["browsers"]
+```
 "#;
 
 const ROUTING: &str = r#"## Paths, precedence and variables
@@ -155,6 +189,8 @@ pub fn markdown() -> String {
     }
     out.push('\n');
     out.push_str(ROUTING);
+    out.push('\n');
+    out.push_str(POLICIES);
     out
 }
 

@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 mod cluster;
 mod listener;
 mod path;
+mod policy;
 mod route;
 mod tls;
 
 pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, Sticky, UpstreamTimeouts};
 pub use listener::{HalfClose, LimitsOverride, Listener, RiskyMethod, TimeoutsOverride};
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
+pub use policy::{Cors, OriginMatch, Policy};
 pub use route::{
     ClusterShare, HeaderEdits, Match, Redirect, Respond, Route, ValueMatch, ValuePresent, ValueRegex,
 };
@@ -45,6 +47,8 @@ pub struct Config {
     pub listener: Vec<Listener>,
     /// Groups of equivalent upstream endpoints.
     pub cluster: Vec<Cluster>,
+    /// What requests must pass, and what is done to them, by name.
+    pub policy: Vec<Policy>,
     /// Which request goes where.
     pub route: Vec<Route>,
 }

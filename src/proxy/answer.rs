@@ -10,7 +10,7 @@ use super::{
     exchange::{Asked, Exchange, Next},
     facts::Facts,
     generation::Generation,
-    heads,
+    heads, policies,
     record::Record,
     relay::sent,
     reply,
@@ -50,6 +50,8 @@ pub(super) async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Resul
         Action::Cluster(_) | Action::Split(_) => return Err(Error::NoEndpoint),
     };
     route.response_headers.append(&variables, lines).map_err(|_| Error::Rewrite)?;
+    let table = &x.generation.table;
+    policies::append_response_lines(table, x.record.chain, &facts.head.fields, facts.bytes, lines);
     let is_done = body.is_done();
     let own = Own { status, content_type, edits: Some(&route.response_headers), lines, body: text };
     let keep_alive = send(x, facts, own, is_done).await?;
@@ -86,6 +88,18 @@ pub(super) async fn answer_with_https(
     }
     lines.extend_from_slice(b"\r\n");
     let own = Own { status: 308, content_type: None, edits: None, lines, body: b"" };
+    let is_done = body.is_done();
+    Ok(if send(x, facts, own, is_done).await? { Next::KeepAlive } else { Next::Linger })
+}
+
+/// Tells a browser what it may send; `lines` say it.
+pub(super) async fn answer_preflight(
+    x: &mut Exchange<'_>,
+    facts: &Facts<'_>,
+    body: &BodyReader,
+    lines: &mut Vec<u8>,
+) -> Result<Next, Error> {
+    let own = Own { status: 204, content_type: None, edits: None, lines, body: b"" };
     let is_done = body.is_done();
     Ok(if send(x, facts, own, is_done).await? { Next::KeepAlive } else { Next::Linger })
 }
@@ -175,12 +189,17 @@ pub(super) async fn refuse(
         version: if record.is_understood { head.version } else { Version::Http11 },
         date: core.clock.date(),
         is_grpc,
-        hsts: &table.listeners[connection.listener].hsts,
     };
     let Some(mut out) = Buf::take_reserved() else { return Next::Close };
     // By TLS it becomes a record where it lies: there may be no other buffer.
     out.reset(FRAMING_BYTES, FRAMING_BYTES);
-    if reply::write(&mut out, reply, &asker, &mut scratch.lines, &mut scratch.text).is_err() {
+    let Scratch { request, lines, text, .. } = scratch;
+    lines.clear();
+    lines.extend_from_slice(&table.listeners[connection.listener].hsts);
+    if record.is_understood {
+        policies::append_response_lines(table, record.chain, &request.fields, bytes, lines);
+    }
+    if reply::write(&mut out, reply, &asker, lines, text).is_err() {
         return Next::Close;
     }
     record.on_answer(reply.status);

@@ -13,6 +13,7 @@ use super::{
     heads,
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
+    policies,
     record::Record,
     relay::{Failed, Relay, Relayed, Unsent, Wait, append_payload, copy_of, end_sent, sent, settled},
     tunnel::{Carried, TunnelEnd, tunnel},
@@ -317,6 +318,9 @@ impl Responding<'_> {
         }
         let variables = self.facts.variables(self.route, self.captures);
         self.route.response_headers.append(&variables, self.lines).map_err(|_| too_large())?;
+        let table = &self.generation.table;
+        let Facts { head: request, bytes, .. } = self.facts;
+        policies::append_response_lines(table, self.record.chain, &request.fields, bytes, self.lines);
         // What the upstream itself says stays (RFC 6797 §6.1: not more than one).
         if !self.listener.hsts.is_empty() && response.fields.find_by_name(head, HSTS).is_none() {
             self.lines.extend_from_slice(&self.listener.hsts);
@@ -331,6 +335,7 @@ impl Responding<'_> {
                 version: self.version,
                 is_tunnel: is_tunnel(response.status, self.facts.head.method),
                 edits: &self.route.response_headers,
+                is_shared: table.chains[self.record.chain as usize].cors.is_some(),
                 lines: self.lines,
                 forwarding: &self.generation.table.forwarding,
                 date: self.core.clock.date(),

@@ -116,7 +116,7 @@ impl Core {
     pub fn new(options: CoreOptions) -> Result<Rc<Self>, rustls::Error> {
         let CoreOptions { worker, workers, seed, log, table, tickets, max_handshakes } = options;
         let pools = Pools::default();
-        let figures = Figures::new(table.routes.len(), table.endpoints);
+        let figures = Figures::new(table.routes.len(), table.endpoints, table.policies.len());
         let generation = Generation::new(0, table, &tickets, &pools, (worker, workers))?;
         Ok(Rc::new(Self {
             worker,

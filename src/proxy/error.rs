@@ -20,6 +20,8 @@ pub enum Error {
     MethodNotAllowed,
     /// The target's scheme is not served here.
     Misdirected,
+    /// A preflight comes from an origin whose pages may not ask.
+    CorsOrigin,
     /// No route matches.
     NoRoute,
     /// The body is larger than allowed.

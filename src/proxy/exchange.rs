@@ -19,6 +19,7 @@ use super::{
     facts::Facts,
     generation::{ClusterState, EndpointState, Generation},
     guard::guard,
+    policies::{self, Preflight},
     record::Record,
     relay::{Wait, overdue, poll_received, settled},
     secure,
@@ -39,7 +40,7 @@ use crate::{
     net,
     policy::{forwarded, request_id},
     route::Captures,
-    table::{Action, Cluster, Listener, Route},
+    table::{Action, Attached, Cluster, Listener, Route},
     tls::Stream,
     upstream::{
         health::Mode,
@@ -200,10 +201,20 @@ async fn serve_request(
     if let Some(port) = x.listener.https_redirect {
         return answer_with_https(x, &facts, &body, port, lines).await;
     }
+    let table = &x.generation.table;
+    x.record.chain = x.listener.chain;
+    if x.listener.shares
+        && let Some(asked) = Preflight::of(&facts)
+        && let Some((found, policy, rule)) = asked.rule(table, x.listener, captures)
+    {
+        x.record.route = found.map(|found| x.listener.routes[found as usize].route as usize);
+        return policies::answer(x, asked, policy, rule, &body, lines).await;
+    }
     let found = x.listener.router.find(&facts, captures).ok_or(Error::NoRoute)?;
-    let route_id = x.listener.route_ids[found as usize] as usize;
-    let route = &x.generation.table.routes[route_id];
-    x.record.route = Some(route_id);
+    let Attached { route, chain } = x.listener.routes[found as usize];
+    x.record.route = Some(route as usize);
+    x.record.chain = chain;
+    let route = &table.routes[route as usize];
     x.connection.deadline.set(Timer::Exchange, facts.timeout_ms(route.timeout_ms));
     body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
 

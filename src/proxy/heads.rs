@@ -15,7 +15,7 @@ use crate::{
         version::Version,
         write::{HeadWriter, LeftOut, Overflow},
     },
-    policy::{forwarded::Hop, headers::HeaderEdits, request_id::REQUEST_ID_BYTES},
+    policy::{cors, forwarded::Hop, headers::HeaderEdits, request_id::REQUEST_ID_BYTES},
     table::Forwarding,
 };
 
@@ -232,6 +232,8 @@ pub(super) struct ResponseParts<'a> {
     pub(super) version: Version,
     pub(super) is_tunnel: bool,
     pub(super) edits: &'a HeaderEdits,
+    /// Whether the gateway says who may read it, and the upstream does not.
+    pub(super) is_shared: bool,
     /// Whole lines to add.
     pub(super) lines: &'a [u8],
     pub(super) forwarding: &'a Forwarding,
@@ -251,7 +253,9 @@ pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), E
     // RFC 9110 §8.6: no Content-Length where there can be no content.
     let drops_length = parts.is_tunnel || response.status == 204;
     let names = if drops_length { CONTENT_LENGTH } else { NameSet::NONE };
-    to.lines(head, first, &response.fields, &left_out(names, edits));
+    let removes = |name: &[u8]| edits.removes(name) || (parts.is_shared && cors::is_grant(name));
+    let removes = (edits.removes_any() || parts.is_shared).then_some(removes);
+    to.lines(head, first, &response.fields, &LeftOut { names, removes });
     if !response.fields.has(FieldName::Date) && !edits.removes(b"date") {
         date(&mut to, &parts.date);
     }

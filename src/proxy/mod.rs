@@ -14,6 +14,7 @@ mod heads;
 mod incoming;
 mod multiplex;
 mod outgoing;
+mod policies;
 mod preview;
 mod record;
 mod relay;

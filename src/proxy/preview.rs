@@ -7,6 +7,7 @@ use super::{
     error::Error,
     exchange::{admit, canonical_path},
     facts::Facts,
+    policies::Preflight,
 };
 use crate::{
     http::{
@@ -15,7 +16,7 @@ use crate::{
     },
     policy::template::{RenderError, Template},
     route::{Candidate, Captures, Router},
-    table::{Listener, Route},
+    table::{Listener, Route, Table},
 };
 
 /// A request seen without being served.
@@ -85,6 +86,15 @@ impl<'p> Preview<'p> {
     /// The route that wins.
     pub fn find(&self, router: &Router, captures: &mut Captures) -> Option<u32> {
         router.find(&self.facts, captures)
+    }
+
+    /// The policy that would answer it, if it is a preflight, the route whose policy that is, and whether it lets the origin's
+    /// pages ask.
+    pub fn preflight(&self, table: &Table, listener: &Listener) -> Option<(Option<usize>, usize, bool)> {
+        let asked = Preflight::of(&self.facts)?;
+        let (found, policy, rule) = asked.rule(table, listener, &mut Captures::default())?;
+        let route = found.map(|found| listener.routes[found as usize].route as usize);
+        Some((route, policy, rule.allows(asked.origin())))
     }
 
     /// A route's text with this request's values.

@@ -61,6 +61,8 @@ pub(super) struct Record {
     /// Whether the path as sent is the canonical one; else it is in the scratch space.
     pub(super) is_canonical: bool,
     pub(super) route: Option<usize>,
+    /// Its policies: an index of the table's chains.
+    pub(super) chain: u32,
     pub(super) cluster: Option<usize>,
     /// The endpoint last tried: its place in the cluster.
     endpoint: Option<usize>,
@@ -90,6 +92,7 @@ impl Record {
             is_understood: false,
             is_canonical: true,
             route: None,
+            chain: 0,
             cluster: None,
             endpoint: None,
             tries: 0,

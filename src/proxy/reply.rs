@@ -62,6 +62,7 @@ reasons! {
     HeadTimeout = "head-timeout", Some("http_request_error"), "The request's head did not come in time.";
     MethodNotAllowed = "method-not-allowed", Some("http_request_denied"), "This method is not allowed here.";
     Misdirected = "misdirected", Some("http_request_error"), "This listener does not serve that scheme or host.";
+    CorsOrigin = "cors-origin-refused", Some("http_request_denied"), "Pages of this origin may not ask here.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
     BodyMalformed = "body-malformed", Some("http_request_error"), "The request's body is not framed as it should be.";
@@ -105,6 +106,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::Path(_) => (400, Reason::PathInvalid),
         Error::MethodNotAllowed => (405, Reason::MethodNotAllowed),
         Error::Misdirected => (421, Reason::Misdirected),
+        Error::CorsOrigin => (403, Reason::CorsOrigin),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),
         Error::BodyMalformed => (400, Reason::BodyMalformed),
@@ -186,11 +188,9 @@ pub(super) struct Asker<'a> {
     pub(super) date: [u8; HTTP_DATE_BYTES],
     /// Whether it is a caller of gRPC, who looks for a failure in other places.
     pub(super) is_grpc: bool,
-    /// The line `Strict-Transport-Security`, or nothing.
-    pub(super) hsts: &'a [u8],
 }
 
-/// Writes the answer to a failure. `lines` and `body` are scratch space.
+/// Writes the answer to a failure. `lines` are whole ones that go with it; `body` is scratch space.
 pub(super) fn write(
     out: &mut Buf,
     reply: Reply,
@@ -198,7 +198,6 @@ pub(super) fn write(
     lines: &mut Vec<u8>,
     body: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    lines.clear();
     if let Some(error) = reply.reason.proxy_error() {
         let name = if asker.name.is_empty() { b"ringgate" } else { asker.name };
         for part in [b"Proxy-Status: ", name, b"; error=", error.as_bytes(), b"\r\n"] {
@@ -211,7 +210,6 @@ pub(super) fn write(
         503 => lines.extend_from_slice(b"Retry-After: 1\r\n"),
         _ => {}
     }
-    lines.extend_from_slice(asker.hsts);
     let (status, content_type) = if asker.is_grpc {
         body.clear();
         grpc::append_status(grpc::Status::of_http(reply.status), reply.reason.detail(), lines);
@@ -274,7 +272,6 @@ pub(super) fn overloaded(core: &Core) -> Option<Buf> {
         keep_alive: false,
         version: Version::Http11,
         date,
-        hsts: b"",
         is_grpc: false,
     };
     write(&mut out, reply, &asker, &mut Vec::new(), &mut Vec::new()).ok()?;

@@ -13,7 +13,7 @@ use crate::{
     },
     proxy::{Preview, preview},
     route::{Captures, Outcome},
-    table::{Action, Cluster, HostRule, Listener, Route, Table},
+    table::{Action, Attached, Cluster, HostRule, Listener, Route, Table},
 };
 
 /// A request to explain.
@@ -91,7 +91,7 @@ fn wire(question: &Question) -> String {
 }
 
 fn tell(table: &Table, listener: &Listener, seen: &Preview<'_>, out: &mut String) -> bool {
-    let name = |id: u32| &*table.routes[listener.route_ids[id as usize] as usize].name;
+    let name = |id: u32| &*table.routes[listener.routes[id as usize].route as usize].name;
     let _ = writeln!(out, "listener   {}", listener.name);
     let _ = writeln!(out, "host       {}", text(seen.host()));
     let _ = writeln!(out, "path       {}", text(seen.path()));
@@ -102,6 +102,14 @@ fn tell(table: &Table, listener: &Listener, seen: &Preview<'_>, out: &mut String
             out,
             "answer     308, Location: https://{host}{port}{path} (https_redirect; routes are not asked)"
         );
+        return true;
+    }
+    if let Some((route, policy, grants)) = seen.preflight(table, listener) {
+        let of = route.map_or(String::new(), |route| format!(" of route {}", table.routes[route].name));
+        let policy = &table.policies[policy].name;
+        let _ = writeln!(out, "preflight  answered by policy {policy} (cors){of}");
+        let status = if grants { "204" } else { "403 (cors-origin-refused)" };
+        let _ = writeln!(out, "answer     {status}");
         return true;
     }
     let candidates = seen.explain(&listener.router);
@@ -123,8 +131,13 @@ fn tell(table: &Table, listener: &Listener, seen: &Preview<'_>, out: &mut String
         let _ = writeln!(out, "answer     404 (no-route)");
         return false;
     };
-    let route = &table.routes[listener.route_ids[winner as usize] as usize];
+    let Attached { route, chain } = listener.routes[winner as usize];
+    let route = &table.routes[route as usize];
     let _ = writeln!(out, "route      {}", route.name);
+    let policies = table.chains[chain as usize].names(&table.policies);
+    if !policies.is_empty() {
+        let _ = writeln!(out, "policies   {}", policies.join(", "));
+    }
     let mut captures = Captures::default();
     seen.find(&listener.router, &mut captures);
     for (index, capture) in listener.router.capture_names(winner).iter().enumerate() {

@@ -9,7 +9,8 @@ use std::{
 use rustls_pki_types::UnixTime;
 
 use super::{
-    Action, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Route, Split, Table, Timeouts,
+    Action, Attached, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Policy, Route, Rule,
+    Split, Table, Timeouts, policies::Chains,
 };
 use crate::{
     config::{
@@ -20,6 +21,7 @@ use crate::{
     http::request::HeadLimits,
     policy::{
         cookie::StickyCookie,
+        cors::Cors,
         headers::{HeaderEdits, List},
         template::{Place, Template},
     },
@@ -65,11 +67,22 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
     let router = Arc::new(router);
     let routes = compiler.routes(&router, &faulty);
     compiler.shadowed(&router, &faulty);
-    let listeners = compiler.listeners(&specs, &router);
+    let (policies, mut chains) = compiler.policies();
+    let listeners = compiler.listeners(&specs, &router, &mut chains);
     let Compiler { failed, splits, .. } = compiler;
     let endpoints = clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
     let forwarding = forwarding(&config.forwarding);
-    (!failed).then_some(Table { listeners, routes, clusters, splits, forwarding, endpoints })
+    let chains = chains.into_list();
+    (!failed).then_some(Table {
+        listeners,
+        routes,
+        clusters,
+        splits,
+        policies,
+        chains,
+        forwarding,
+        endpoints,
+    })
 }
 
 struct Compiler<'c, 'r> {
@@ -305,19 +318,49 @@ impl Compiler<'_, '_> {
         })
     }
 
+    fn policies(&mut self) -> (Vec<Policy>, Chains) {
+        let config = self.config;
+        let mut policies = Vec::with_capacity(config.policy.len());
+        for (at, policy) in config.policy.iter().enumerate() {
+            let Some(cors) = &policy.cors else { continue };
+            match Cors::compile(cors) {
+                Ok(cors) => {
+                    policies.push(Policy { name: policy.name.as_str().into(), rule: Rule::Cors(cors) })
+                }
+                Err(errors) => {
+                    for error in errors {
+                        let origins = ["cors".into(), "origins".into(), error.at.into()];
+                        let path = [&["policy".into(), at.into()], &origins[..]].concat();
+                        self.error(&path, error.message, error.hint);
+                    }
+                }
+            }
+        }
+        let chains = Chains::new(config);
+        (policies, chains)
+    }
+
     /// One router for each distinct set of routes: where no route names its listeners, all share the one of all.
-    fn listeners(&mut self, specs: &[RouteSpec], all: &Arc<Router>) -> Vec<Listener> {
-        let everything: Arc<[u32]> = (0..specs.len() as u32).collect();
+    fn listeners(&mut self, specs: &[RouteSpec], all: &Arc<Router>, chains: &mut Chains) -> Vec<Listener> {
+        let everything: Vec<u32> = (0..specs.len() as u32).collect();
         let config = self.config;
         let is_restricted = config.route.iter().any(|route| route.listeners.is_some());
         let listeners = config.listener.iter().enumerate().map(|(at, listener)| {
             let tls = self.server_tls(at, listener);
-            let (router, route_ids) = if is_restricted {
+            let (router, ids) = if is_restricted {
                 self.router_of(&listener.name, specs, all)
             } else {
-                (Arc::clone(all), Arc::clone(&everything))
+                (Arc::clone(all), everything.clone())
             };
-            Listener { tls, ..listener_rules(config, listener, router, route_ids) }
+            let routes = ids.into_iter().map(|route| {
+                let chain = chains.of(config, listener, Some(&config.route[route as usize]));
+                Attached { route, chain }
+            });
+            let routes: Arc<[Attached]> = routes.collect();
+            let chain = chains.of(config, listener, None);
+            let mut ids = routes.iter().map(|attached| attached.chain).chain([chain]);
+            let shares = ids.any(|chain| chains.shares(chain));
+            Listener { tls, routes, chain, shares, ..listener_rules(config, listener, router) }
         });
         listeners.collect()
     }
@@ -327,11 +370,11 @@ impl Compiler<'_, '_> {
         listener: &str,
         specs: &[RouteSpec],
         all: &Arc<Router>,
-    ) -> (Arc<Router>, Arc<[u32]>) {
+    ) -> (Arc<Router>, Vec<u32>) {
         let is_on = |route: &types::Route| {
             route.listeners.as_ref().is_none_or(|names| names.iter().any(|name| name == listener))
         };
-        let ids: Arc<[u32]> =
+        let ids: Vec<u32> =
             (0..specs.len() as u32).filter(|id| is_on(&self.config.route[*id as usize])).collect();
         let own: Vec<RouteSpec> = ids.iter().map(|id| specs[*id as usize].clone()).collect();
         match Router::compile(&own) {
@@ -417,12 +460,7 @@ fn window(bytes: ByteSize) -> u32 {
     bytes.0.clamp(16 * 1024, (1 << 31) - 1) as u32
 }
 
-fn listener_rules(
-    config: &Config,
-    listener: &types::Listener,
-    router: Arc<Router>,
-    route_ids: Arc<[u32]>,
-) -> Listener {
+fn listener_rules(config: &Config, listener: &types::Listener, router: Arc<Router>) -> Listener {
     let (limits, own) = (&config.limits, &listener.limits);
     let (timeouts, ours) = (&config.timeouts, &listener.timeouts);
     Listener {
@@ -437,7 +475,9 @@ fn listener_rules(
         https_redirect: listener.https_redirect,
         hsts: listener.tls.as_ref().and_then(|tls| tls.hsts.as_ref()).map_or_else(Box::default, hsts),
         router,
-        route_ids,
+        routes: Arc::default(),
+        chain: 0,
+        shares: false,
         head: HeadLimits {
             head_bytes: own.head_bytes.unwrap_or(limits.head_bytes).0 as usize,
             headers: own.headers.unwrap_or(limits.headers),

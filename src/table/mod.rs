@@ -3,6 +3,7 @@
 //! that no two cores share a cache line of it (a clone of a regex has its own scratch space).
 
 mod compile;
+mod policies;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,7 +15,7 @@ use crate::{
     config::types::UpstreamProtocol,
     config::types::{HalfClose, PathRules},
     http::request::HeadLimits,
-    policy::{cookie::StickyCookie, headers::HeaderEdits, template::Template},
+    policy::{cookie::StickyCookie, cors::Cors, headers::HeaderEdits, template::Template},
     route::Router,
     tls::{ClientTls, ServerTls},
     upstream::{balance::Balancer, health::EjectPolicy, pool::PoolPolicy},
@@ -31,6 +32,10 @@ pub struct Table {
     pub clusters: Vec<Cluster>,
     /// Weighted splits of routes over clusters.
     pub splits: Vec<Split>,
+    /// Policies, in the order of the file.
+    pub policies: Vec<Policy>,
+    /// The distinct sets of policies that routes have on listeners. The first one is empty.
+    pub chains: Vec<Chain>,
     /// Fields that tell the upstream who asked.
     pub forwarding: Forwarding,
     /// How many endpoints there are: they are numbered through all clusters, for figures.
@@ -53,7 +58,7 @@ impl Table {
                 }
             };
             listener.router = router;
-            listener.route_ids = listener.route_ids.iter().copied().collect();
+            listener.routes = listener.routes.iter().copied().collect();
         }
         own
     }
@@ -74,8 +79,12 @@ pub struct Listener {
     pub hsts: Box<[u8]>,
     /// The routes on it.
     pub router: Arc<Router>,
-    /// Which route of the table each of the router's routes is.
-    pub route_ids: Arc<[u32]>,
+    /// Which route of the table each of the router's routes is, with which policies.
+    pub routes: Arc<[Attached]>,
+    /// The policies of a request that has no route: an index of the table's chains.
+    pub chain: u32,
+    /// Whether some route on it, or the listener itself, shares with other origins.
+    pub shares: bool,
     /// Limits of heads.
     pub head: HeadLimits,
     /// Bytes of a request body.
@@ -94,6 +103,47 @@ pub struct Listener {
     pub allow_connect: bool,
     /// What a client's half-close means.
     pub half_close: HalfClose,
+}
+
+/// A route on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// An index of the table's routes.
+    pub route: u32,
+    /// An index of the table's chains.
+    pub chain: u32,
+}
+
+/// A policy.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Its name.
+    pub name: Box<str>,
+    /// What it does.
+    pub rule: Rule,
+}
+
+/// What a policy does.
+#[derive(Debug, Clone)]
+pub enum Rule {
+    /// Lets pages of other origins read.
+    Cors(Cors),
+}
+
+/// The policies of a route on a listener, each an index of the table's policies. The order of the fields is the order in which
+/// they are asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Who may read across origins.
+    pub cors: Option<usize>,
+}
+
+impl Chain {
+    /// Its policies in the order in which they are asked, for people: `browsers (cors)`.
+    pub fn names(&self, policies: &[Policy]) -> Vec<String> {
+        let of = |at: usize, kind: &str| format!("{} ({kind})", policies[at].name);
+        self.cors.map(|at| of(at, "cors")).into_iter().collect()
+    }
 }
 
 /// HTTP/2 on a listener.

@@ -261,6 +261,22 @@ impl EndpointFigures {
     }
 }
 
+/// What is counted per policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyFigures {
+    /// Requests that it let pass.
+    pub passed: u64,
+    /// Requests that it refused; the reasons are among the core's refusals.
+    pub refused: u64,
+}
+
+impl PolicyFigures {
+    fn merge(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.refused += other.refused;
+    }
+}
+
 /// Everything one core counts. A clone is what a core answers when it is asked; its size is that of its routes and
 /// endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,6 +295,8 @@ pub struct Figures {
     pub routes: Vec<RouteFigures>,
     /// By endpoint id.
     pub endpoints: Vec<EndpointFigures>,
+    /// By policy id.
+    pub policies: Vec<PolicyFigures>,
     /// Whole exchanges, from the request's first byte to the response's last, in µs.
     pub exchange_us: Histogram,
     /// Opening a connection to an endpoint, the wait for a place among `max_connections` included, in µs.
@@ -288,8 +306,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// All zero, for this many routes and endpoints. Allocates here and never later.
-    pub fn new(routes: usize, endpoints: usize) -> Self {
+    /// All zero, for this many routes, endpoints and policies. Allocates here and never later.
+    pub fn new(routes: usize, endpoints: usize, policies: usize) -> Self {
         Self {
             counters: Counters::default(),
             ring: RingCounters::default(),
@@ -298,6 +316,7 @@ impl Figures {
             refusals: [0; REFUSALS_MAX],
             routes: vec![RouteFigures::default(); routes],
             endpoints: vec![EndpointFigures::default(); endpoints],
+            policies: vec![PolicyFigures::default(); policies],
             exchange_us: Histogram::default(),
             connect_us: Histogram::default(),
             first_byte_us: Histogram::default(),
@@ -350,7 +369,16 @@ impl Figures {
         self.refusals[usize::from(reason).min(REFUSALS_MAX - 1)] += 1;
     }
 
-    /// Adds all that `other` counted. Where one has more routes or endpoints, the result has as many.
+    /// A policy was asked. An unknown id counts nowhere.
+    #[inline]
+    pub fn on_policy(&mut self, policy: usize, passes: bool) {
+        if let Some(policy) = self.policies.get_mut(policy) {
+            policy.passed += u64::from(passes);
+            policy.refused += u64::from(!passes);
+        }
+    }
+
+    /// Adds all that `other` counted. Where one has more routes, endpoints or policies, the result has as many.
     pub fn merge(&mut self, other: &Self) {
         self.counters.merge(&other.counters);
         self.ring.merge(&other.ring);
@@ -365,6 +393,10 @@ impl Figures {
             self.endpoints.resize_with(other.endpoints.len(), EndpointFigures::default);
         }
         self.endpoints.iter_mut().zip(&other.endpoints).for_each(|(endpoint, more)| endpoint.merge(more));
+        if self.policies.len() < other.policies.len() {
+            self.policies.resize_with(other.policies.len(), PolicyFigures::default);
+        }
+        self.policies.iter_mut().zip(&other.policies).for_each(|(policy, more)| policy.merge(more));
         self.exchange_us.merge(&other.exchange_us);
         self.connect_us.merge(&other.connect_us);
         self.first_byte_us.merge(&other.first_byte_us);
@@ -395,7 +427,7 @@ mod tests {
 
     #[test]
     fn merging_adds_everything() {
-        let mut one = Figures::new(1, 2);
+        let mut one = Figures::new(1, 2, 1);
         one.counters.connections_accepted = 3;
         one.ring.sends = 5;
         one.on_exchange(Some(0), Some(200), 10);
@@ -403,7 +435,7 @@ mod tests {
         one.on_timeout(Timeout::Exchange);
         one.on_refusal(2);
         one.connect_us.record(4);
-        let mut other = Figures::new(2, 1);
+        let mut other = Figures::new(2, 1, 2);
         other.counters.connections_accepted = 4;
         other.counters.log_dropped = 1;
         other.on_exchange(Some(1), Some(404), 20);
@@ -412,6 +444,9 @@ mod tests {
         other.on_interim();
         other.on_refusal(255);
         other.endpoints[0].requests = 9;
+        one.on_policy(0, true);
+        other.on_policy(0, false);
+        other.on_policy(1, true);
 
         let mut sum = one.clone();
         sum.merge(&other);
@@ -421,6 +456,7 @@ mod tests {
         assert_eq!(sum.routes[1].responses, [0, 0, 0, 1, 0]);
         assert_eq!((sum.endpoints[0].requests, sum.endpoints[1].responses[4]), (9, 1));
         assert_eq!(sum.endpoints[1].first_byte_us, 7);
+        assert_eq!(sum.policies, [(1, 1), (1, 0)].map(|(passed, refused)| PolicyFigures { passed, refused }));
         assert_eq!(sum.timeouts[Timeout::Exchange as usize], 1);
         assert_eq!((sum.refusals[2], sum.refusals[REFUSALS_MAX - 1]), (1, 1));
         assert_eq!((sum.exchange_us.count(), sum.first_byte_us.count(), sum.connect_us.count()), (4, 1, 1));
@@ -432,9 +468,10 @@ mod tests {
 
     #[test]
     fn unknown_ids_count_nowhere() {
-        let mut figures = Figures::new(1, 1);
+        let mut figures = Figures::new(1, 1, 1);
         figures.on_exchange(Some(7), Some(200), 1);
         figures.on_response_head(7, 200, 1);
+        figures.on_policy(7, true);
         assert_eq!(figures.routes, [RouteFigures::default()]);
         assert_eq!(figures.endpoints, [EndpointFigures::default()]);
         assert_eq!(figures.responses[1], 1);

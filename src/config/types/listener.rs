@@ -41,6 +41,9 @@ pub struct Listener {
     /// Methods to let through that are refused by default: `"TRACE"`, `"CONNECT"`.
     #[serde(default)]
     pub allow_methods: Vec<RiskyMethod>,
+    /// Names of the policies of every route on it, beside the default ones.
+    #[serde(default, rename = "use")]
+    pub uses: Vec<String>,
     /// What a client's half-close (FIN) means while its response is awaited: `"honour"` finishes the exchange,
     /// `"abort"` takes it for a departure and aborts the upstream request.
     #[serde(default)]

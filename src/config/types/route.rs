@@ -18,6 +18,12 @@ pub struct Route {
     pub matches: Match,
     /// Names of the listeners it is on. Default: all.
     pub listeners: Option<Vec<String>>,
+    /// Names of its policies, beside the default ones and its listener's.
+    #[serde(default, rename = "use")]
+    pub uses: Vec<String>,
+    /// Names of default policies and of its listener's that it goes without.
+    #[serde(default)]
+    pub skip: Vec<String>,
     /// The cluster that serves it.
     pub cluster: Option<String>,
     /// A weighted split over clusters.

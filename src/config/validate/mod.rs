@@ -7,6 +7,7 @@ mod address;
 mod clusters;
 mod fields;
 mod listeners;
+mod policies;
 mod process;
 mod routes;
 mod tls;
@@ -21,7 +22,7 @@ use super::{
     values::Span,
 };
 
-/// Bytes of a listener's, cluster's or route's name.
+/// Bytes of a listener's, cluster's, policy's or route's name.
 const NAME_BYTES_MAX: usize = 255;
 
 /// Reports everything that is wrong with what `config` means.
@@ -32,10 +33,12 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
     process::validate(config, &listeners, report);
     listeners::validate(config, report);
     clusters::validate(config, report);
+    let policies = Names::gather("policy", config.policy.iter().map(|one| one.name.as_str()), report);
+    policies::validate(config, &policies, report);
     routes::validate(config, &listeners, &clusters, report);
 }
 
-/// The names of all listeners, clusters or routes.
+/// The names of all listeners, clusters, policies or routes.
 struct Names<'c> {
     table: &'static str,
     list: Vec<&'c str>,

@@ -3,7 +3,7 @@
 
 mod keyring;
 
-use std::{io, io::Write, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
@@ -140,7 +140,8 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 
     let drain_ms = config.runtime.drain_timeout.as_millis();
     let keyring = Keyring::new(&config, &table, tickets);
-    let crew = Crew { workers };
+    let policies = config.policy.iter().map(|policy| policy.name.clone()).collect();
+    let crew = Crew { workers, policies };
     let ended = crew.attend(&mut signals, keyring, log.as_ref(), drain_ms).await;
     if let Some(log) = log {
         finish_log(log).await;
@@ -227,6 +228,8 @@ const UNHEARD_MAX: usize = 1024;
 /// The cores at work.
 struct Crew {
     workers: Vec<Worker>,
+    /// Their policies' names, in the order of their figures.
+    policies: Arc<[String]>,
 }
 
 impl Crew {
@@ -300,8 +303,8 @@ impl Crew {
                 // A stalled core must not keep the next signal waiting.
                 Heard::TellFigures => {
                     let mailboxes = mailboxes.clone();
-                    let keys = keyring.figures();
-                    drop(tokio::spawn(async move { tell_figures(&mailboxes, keys).await }));
+                    let (keys, policies) = (keyring.figures(), Arc::clone(&self.policies));
+                    drop(tokio::spawn(async move { tell_figures(&mailboxes, keys, &policies).await }));
                 }
             }
         }
@@ -328,7 +331,11 @@ async fn figures(mailboxes: &[net::MailboxSender<Message>]) -> Vec<Option<Box<Fi
 }
 
 /// Writes the figures to the log.
-async fn tell_figures(mailboxes: &[net::MailboxSender<Message>], keys: [(&'static str, u64); 2]) {
+async fn tell_figures(
+    mailboxes: &[net::MailboxSender<Message>],
+    keys: [(&'static str, u64); 2],
+    policies: &[String],
+) {
     for (figure, value) in keys.into_iter().filter(|(_, value)| *value > 0) {
         tracing::info!(figure, value);
     }
@@ -353,6 +360,9 @@ async fn tell_figures(mailboxes: &[net::MailboxSender<Message>], keys: [(&'stati
     }
     for reason in REASONS.iter().filter(|reason| all.refusals[**reason as usize] > 0) {
         tracing::info!(ended = reason.kind(), value = all.refusals[*reason as usize]);
+    }
+    for (policy, figures) in policies.iter().zip(&all.policies) {
+        tracing::info!(%policy, passed = figures.passed, refused = figures.refused);
     }
     tracing::info!(
         responses = ?all.responses,

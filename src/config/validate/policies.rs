@@ -1,0 +1,150 @@
+//! What is wrong with `[[policy]]`, and with what attaches policies. Origins are judged where they are compiled.
+
+use super::{Names, fields};
+use crate::config::{
+    diagnostic::Diagnostic,
+    report::Report,
+    source::{Key, key_path},
+    types::{Config, Cors, HeaderEdits, OriginMatch},
+};
+
+/// The kinds, of which a policy has exactly one.
+const KINDS: [&str; 1] = ["cors"];
+
+pub(super) fn validate(config: &Config, policies: &Names<'_>, report: &mut Report) {
+    for (index, policy) in config.policy.iter().enumerate() {
+        let is_refused = KINDS.iter().any(|kind| report.is_replaced(&key_path!["policy", index, *kind]));
+        match &policy.cors {
+            Some(cors) => self::cors(index, cors, report),
+            None if !is_refused => {
+                let error = Diagnostic::error("this policy does not say what it does");
+                let hint = format!(
+                    "a policy has exactly one of {}",
+                    KINDS.map(|kind| format!("`{kind}`")).join(", ")
+                );
+                report.push_at(&key_path!["policy", index], error.hint(hint));
+            }
+            None => {}
+        }
+    }
+    attached(config, policies, report);
+}
+
+/// Reports names that lead nowhere, and policies that nothing uses.
+fn attached(config: &Config, policies: &Names<'_>, report: &mut Report) {
+    let mut is_used: Vec<bool> = config.policy.iter().map(|policy| policy.default).collect();
+    let mut is_partial = false;
+    let mut attach = |found: Option<usize>| match found {
+        Some(index) => is_used[index] = true,
+        None => is_partial = true,
+    };
+    for (index, listener) in config.listener.iter().enumerate() {
+        for (place, name) in listener.uses.iter().enumerate() {
+            attach(policies.find(&key_path!["listener", index, "use", place], name, report));
+        }
+        one_of_a_kind(config, &key_path!["listener", index, "use"], &listener.uses, report);
+    }
+    for (index, route) in config.route.iter().enumerate() {
+        for (place, name) in route.uses.iter().enumerate() {
+            attach(policies.find(&key_path!["route", index, "use", place], name, report));
+        }
+        one_of_a_kind(config, &key_path!["route", index, "use"], &route.uses, report);
+        for (place, name) in route.skip.iter().enumerate() {
+            let path = key_path!["route", index, "skip", place];
+            let Some(found) = policies.find(&path, name, report) else { continue };
+            if route.uses.contains(name) {
+                let error = Diagnostic::error(format!(
+                    "this route both uses and skips {}",
+                    report.shown(&path, name)
+                ));
+                report.push_at(&path, error.hint("leave one of them out"));
+            } else if !config.policy[found].default
+                && !config.listener.iter().any(|listener| listener.uses.contains(name))
+            {
+                let warning = Diagnostic::warning(format!(
+                    "{} is on no listener, so skipping it does nothing",
+                    report.shown(&path, name)
+                ));
+                report.push_at(&path, warning);
+            }
+        }
+        let shares = || {
+            let names =
+                config.policy.iter().filter(|policy| policy.cors.is_some()).map(|policy| &policy.name);
+            names.filter(|name| !route.skip.contains(name)).any(|name| {
+                let is_default = config.policy.iter().any(|policy| policy.default && policy.name == *name);
+                is_default
+                    || route.uses.contains(name)
+                    || config.listener.iter().any(|one| one.uses.contains(name))
+            })
+        };
+        if has_grants(&route.response_headers) && shares() {
+            let error = Diagnostic::error(
+                "this route has a `cors` policy, which alone says who may read its responses",
+            );
+            let hint = "leave the `Access-Control-` fields to it, or `skip` it";
+            report.push_at_key(&key_path!["route", index, "response_headers"], error.hint(hint));
+        }
+    }
+    let defaults: Vec<String> =
+        config.policy.iter().filter(|policy| policy.default).map(|policy| policy.name.clone()).collect();
+    one_of_a_kind(config, &key_path!["policy"], &defaults, report);
+    if is_partial || report.diagnostics.has_replaced() {
+        return;
+    }
+    for (index, policy) in config.policy.iter().enumerate().filter(|(index, _)| !is_used[*index]) {
+        let path = key_path!["policy", index, "name"];
+        let warning =
+            Diagnostic::warning(format!("nothing uses policy {}", report.shown(&path, &policy.name)));
+        report.push_at(&path, warning.hint("`use` it on a listener or a route, or make it a `default`"));
+    }
+}
+
+/// Reports two policies in one list of a kind that is asked once.
+fn one_of_a_kind(config: &Config, path: &[Key<'_>], names: &[String], report: &mut Report) {
+    let is_cors =
+        |name: &String| config.policy.iter().any(|policy| policy.cors.is_some() && policy.name == *name);
+    let mut those = names.iter().filter(|name| is_cors(name));
+    if let (Some(first), Some(second)) = (those.next(), those.next()) {
+        let error =
+            Diagnostic::error(format!("`{first}` and `{second}` are both `cors`, and only one can answer"));
+        report.push_at(path, error.hint("put the origins of both into one policy"));
+    }
+}
+
+fn has_grants(edits: &HeaderEdits) -> bool {
+    let is_grant = |name: &String| name.to_ascii_lowercase().starts_with("access-control-");
+    edits.set.keys().any(is_grant) || edits.add.keys().any(is_grant)
+}
+
+fn cors(index: usize, cors: &Cors, report: &mut Report) {
+    let at = |key| key_path!["policy", index, "cors", key];
+    if cors.origins.is_empty() {
+        let error = Diagnostic::error("no page has an origin out of an empty list");
+        report.push_at(&at("origins"), error.hint("origins = [\"https://shop.example\"]"));
+    }
+    let is_any = |origin: &OriginMatch| *origin == OriginMatch::Text("*".into());
+    if cors.origins.len() > 1
+        && let Some(place) = cors.origins.iter().position(is_any)
+    {
+        let error = Diagnostic::error("`*` takes every origin; the others say nothing beside it");
+        report.push_at(
+            &key_path!["policy", index, "cors", "origins", place],
+            error.hint("keep one or the others"),
+        );
+    }
+    let has_any_origin = cors.origins.iter().any(is_any);
+    let lists = [("methods", &cors.methods), ("headers", &cors.headers), ("expose", &cors.expose)];
+    for (key, list) in lists {
+        for (place, name) in list.iter().enumerate() {
+            let what = if key == "methods" { "a method" } else { "a field name" };
+            fields::token(&key_path!["policy", index, "cors", key, place], name, what, report);
+        }
+    }
+    // Fetch §3.3.5: with credentials a browser takes `*` for a name.
+    let any = lists.iter().filter(|(_, list)| list.iter().any(|name| name == "*")).map(|(key, _)| *key);
+    for key in any.chain(has_any_origin.then_some("origins")).filter(|_| cors.credentials) {
+        let error = Diagnostic::error(format!("with `credentials`, `*` is not allowed in `{key}`"));
+        report.push_at(&at(key), error.hint("browsers would refuse it; name each"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Policies at their places in an exchange: what is asked of them, and what their answers come to. What each of them means is
+//! [`crate::policy`]'s to know.
+
+use super::{
+    answer::answer_preflight,
+    error::Error,
+    exchange::{Exchange, Next},
+    facts::Facts,
+};
+use crate::{
+    http::{
+        body::BodyReader,
+        field::{FieldName, Fields},
+        method::Method,
+    },
+    policy::cors::Cors,
+    route::{Captures, RequestView},
+    table::{Chain, Listener, Rule, Table},
+};
+
+/// A preflight (Fetch §3.3.2): a browser's question about the request that it would send next, of which it tells the method
+/// and the names of some fields.
+pub(super) struct Preflight<'p> {
+    facts: &'p Facts<'p>,
+    origin: &'p [u8],
+    method: &'p [u8],
+}
+
+impl<'p> Preflight<'p> {
+    /// The preflight that a request is, if it is one.
+    #[inline]
+    pub(super) fn of(facts: &'p Facts<'p>) -> Option<Self> {
+        if facts.head.method != Method::Options {
+            return None;
+        }
+        let origin = origin(&facts.head.fields, facts.bytes)?;
+        let method = facts.values(FieldName::AccessControlRequestMethod).next()?;
+        Some(Self { facts, origin, method })
+    }
+
+    /// Whose page asks.
+    pub(super) fn origin(&self) -> &'p [u8] {
+        self.origin
+    }
+
+    /// The rule that answers it: that of the route which the request to come would take, or of the listener if there is none.
+    /// Before it, the number of that route among the listener's, and of the policy.
+    pub(super) fn rule<'t>(
+        &self,
+        table: &'t Table,
+        listener: &Listener,
+        captures: &mut Captures,
+    ) -> Option<(Option<u32>, usize, &'t Cors)> {
+        let found = listener.router.find(self, captures);
+        let chain = found.map_or(listener.chain, |found| listener.routes[found as usize].chain);
+        let (policy, cors) = cors(table, chain)?;
+        Some((found, policy, cors))
+    }
+}
+
+impl RequestView for Preflight<'_> {
+    fn method(&self) -> &[u8] {
+        self.method
+    }
+
+    fn host(&self) -> &[u8] {
+        self.facts.host()
+    }
+
+    fn path(&self) -> &[u8] {
+        self.facts.path
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.facts.query()
+    }
+
+    /// A field that the request to come has, with a value that is not known yet, may be any that is asked for.
+    fn header(&self, name: &str, test: impl FnMut(&[u8]) -> bool) -> bool {
+        let is_name = |listed: &[u8]| listed.trim_ascii().eq_ignore_ascii_case(name.as_bytes());
+        let mut lists = self.facts.values(FieldName::AccessControlRequestHeaders);
+        lists.any(|list| list.split(|byte| *byte == b',').any(is_name)) || self.facts.header(name, test)
+    }
+}
+
+/// Answers a preflight by a rule.
+pub(super) async fn answer(
+    x: &mut Exchange<'_>,
+    asked: Preflight<'_>,
+    policy: usize,
+    rule: &Cors,
+    body: &BodyReader,
+    lines: &mut Vec<u8>,
+) -> Result<Next, Error> {
+    let name = b"access-control-request-private-network";
+    let asks_private_network = asked.facts.value_of(name).is_some_and(|value| value == b"true");
+    lines.clear();
+    let passes = rule.append_preflight(asked.origin, asks_private_network, lines);
+    x.core.figures.borrow_mut().on_policy(policy, passes);
+    if !passes {
+        return Err(Error::CorsOrigin);
+    }
+    answer_preflight(x, asked.facts, body, lines).await
+}
+
+/// Appends the lines that policies add to every response, the gateway's own included.
+#[inline]
+pub(super) fn append_response_lines(
+    table: &Table,
+    chain: u32,
+    fields: &Fields,
+    bytes: &[u8],
+    lines: &mut Vec<u8>,
+) {
+    if let Some((_, cors)) = cors(table, chain) {
+        cors.append_response(origin(fields, bytes), lines);
+    }
+}
+
+/// The rule of a chain about other origins, and which policy it is.
+#[inline]
+fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
+    let Chain { cors } = &table.chains[chain as usize];
+    let policy = (*cors)?;
+    match &table.policies[policy].rule {
+        Rule::Cors(cors) => Some((policy, cors)),
+    }
+}
+
+/// The origin whose page asks. One that is said twice is nobody's.
+fn origin<'b>(fields: &Fields, bytes: &'b [u8]) -> Option<&'b [u8]> {
+    let mut values = fields.named(FieldName::Origin).map(|field| field.value_at.bytes(bytes));
+    let first = values.next()?;
+    Some(if values.next().is_some() { b"" } else { first })
+}

@@ -1,0 +1,57 @@
+//! Which policies a route has on a listener: the default ones, the listener's and its own, less those that it skips. Of a kind
+//! that is asked once, the one attached nearest to the route is the one.
+
+use std::collections::HashMap;
+
+use super::Chain;
+use crate::config::types::{Config, Listener, Route};
+
+/// The distinct chains, while they gather.
+pub(super) struct Chains {
+    list: Vec<Chain>,
+    /// Policies by name.
+    by_name: HashMap<Box<str>, usize>,
+}
+
+impl Chains {
+    pub(super) fn new(config: &Config) -> Self {
+        let by_name = config.policy.iter().enumerate().map(|(at, policy)| (policy.name.as_str().into(), at));
+        // The empty chain is the first.
+        Self { list: vec![Chain::default()], by_name: by_name.collect() }
+    }
+
+    /// The chain of a route on a listener, or of a request there that has no route.
+    pub(super) fn of(&mut self, config: &Config, listener: &Listener, route: Option<&Route>) -> u32 {
+        let chain = self.chain(config, listener, route);
+        let known = self.list.iter().position(|other| *other == chain);
+        known.unwrap_or_else(|| {
+            self.list.push(chain);
+            self.list.len() - 1
+        }) as u32
+    }
+
+    fn chain(&self, config: &Config, listener: &Listener, route: Option<&Route>) -> Chain {
+        let mut chain = Chain::default();
+        let is_skipped =
+            |name: &str| route.is_some_and(|route| route.skip.iter().any(|skipped| skipped == name));
+        let defaults = config.policy.iter().filter(|policy| policy.default).map(|policy| &policy.name);
+        let shared = defaults.chain(&listener.uses).filter(|name| !is_skipped(name));
+        // Later ones are nearer.
+        for name in shared.chain(route.map_or(&[][..], |route| &route.uses)) {
+            let Some(at) = self.by_name.get(name.as_str()).copied() else { continue };
+            if config.policy[at].cors.is_some() {
+                chain.cors = Some(at);
+            }
+        }
+        chain
+    }
+
+    /// Whether a chain shares with other origins.
+    pub(super) fn shares(&self, chain: u32) -> bool {
+        self.list[chain as usize].cors.is_some()
+    }
+
+    pub(super) fn into_list(self) -> Vec<Chain> {
+        self.list
+    }
+}
