@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import accounting, tls
+from . import accounting, http2, tls
 from .accounting import Memory
 from .build import TARGET
 from .processes import Failure, Service, answers, free_port, session_pids
@@ -44,6 +44,9 @@ class Kind:
     edits: bool = True
     # What its configuration has otherwise when it speaks TLS with clients, if there is such a configuration.
     tls: Edits = ()
+    # The same with HTTP/2 instead, without TLS; and with HTTP/2 to the upstream.
+    http2: Edits = ()
+    http2_upstream: Edits = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Setup:
     routes: int = 0
     # Whether it speaks TLS with clients.
     tls: bool = False
+    # Whether it speaks HTTP/2 with clients, and with the upstream.
+    http2: bool = False
+    http2_upstream: bool = False
     # What its main configuration has otherwise.
     edits: Edits = ()
 
@@ -115,6 +121,26 @@ _HAPROXY_TLS = (
     ("X-Forwarded-Proto http\n", "X-Forwarded-Proto https\n"),
 )
 
+_RINGGATE_HTTP2 = (("defer_accept = true\n", "defer_accept = true\nh2c = true\n"),)
+_RINGGATE_HTTP2_UPSTREAM = (("pool = {", 'protocol = "h2"\npool = {'),)
+
+_NGINX_HTTP2 = ((" reuseport deferred;\n", " reuseport deferred http2;\n"),)
+
+_HAPROXY_HTTP2 = ((" defer-accept\n", " defer-accept proto h2\n"),)
+_HAPROXY_HTTP2_UPSTREAM = (("server upstream @upstream@ ", "server upstream @upstream@ proto h2 "),)
+
+_ENVOY_HTTP2 = (("codec_type: HTTP1\n", "codec_type: HTTP2\n"),)
+_ENVOY_HTTP2_UPSTREAM = (
+    (
+        "      connect_timeout: 2s\n",
+        "      connect_timeout: 2s\n"
+        "      typed_extension_protocol_options:\n"
+        "        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n"
+        '          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n'
+        "          explicit_http_config: { http2_protocol_options: {} }\n",
+    ),
+)
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -124,6 +150,8 @@ KINDS = {
             lambda binary, config, _: [binary, "run", "-c", config],
             routes=_ringgate_routes,
             tls=_RINGGATE_TLS,
+            http2=_RINGGATE_HTTP2,
+            http2_upstream=_RINGGATE_HTTP2_UPSTREAM,
         ),
         Kind(
             "ringgate-pgo",
@@ -131,6 +159,8 @@ KINDS = {
             lambda binary, config, _: [binary, "run", "-c", config],
             routes=_ringgate_routes,
             tls=_RINGGATE_TLS,
+            http2=_RINGGATE_HTTP2,
+            http2_upstream=_RINGGATE_HTTP2_UPSTREAM,
         ),
         Kind(
             "nginx",
@@ -139,6 +169,7 @@ KINDS = {
             ("-v",),
             _nginx_routes,
             tls=_NGINX_TLS,
+            http2=_NGINX_HTTP2,
         ),
         Kind(
             "haproxy",
@@ -147,6 +178,8 @@ KINDS = {
             ("-v",),
             _haproxy_routes,
             tls=_HAPROXY_TLS,
+            http2=_HAPROXY_HTTP2,
+            http2_upstream=_HAPROXY_HTTP2_UPSTREAM,
         ),
         Kind(
             "pingora",
@@ -160,6 +193,8 @@ KINDS = {
                 *(binary, "-c", config, "--concurrency", words["workers"]),
                 *("--disable-hot-restart", "--log-level", "warn"),
             ],
+            http2=_ENVOY_HTTP2,
+            http2_upstream=_ENVOY_HTTP2_UPSTREAM,
         ),
         Kind(
             "traefik",
@@ -211,7 +246,9 @@ class Proxy:
         self.service = Service(label, command, place.cpus, directory / "log")
         path = route_path(0) if setup.routes else "/"
         context = self.credentials.context() if self.credentials else None
-        self.service.wait_for(lambda: answers(self.port, path, context))
+        self.service.wait_for(
+            lambda: http2.answers(self.port, path) if setup.http2 else answers(self.port, path, context)
+        )
 
     @property
     def pids(self) -> list[int]:
@@ -244,9 +281,7 @@ def configure(
         listed = "".join(f"{route_path(index)}\n" for index in range(setup.routes))
         (directory / "routes.list").write_text(listed)
     templates = [(TEMPLATES / name).read_text() for name in kind.templates]
-    if setup.tls and not kind.tls:
-        raise Failure(f"{kind.name} has no configuration for TLS")
-    edits = (*kind.tls, *setup.edits) if setup.tls else setup.edits
+    edits = (*_edits(kind, setup), *setup.edits)
     templates[:1] = [_edited(template, edits) for template in templates[:1]]
     texts = [_fill(template.replace("@routes@", routes), words) for template in templates]
     for name, text in zip(kind.templates, texts):
@@ -255,12 +290,22 @@ def configure(
     return kind.command(binary, config, words), texts[0] if texts else ""
 
 
-def tls_difference(kind: Kind) -> str:
-    """What its configuration has otherwise when it speaks TLS, for a reader."""
-    if not kind.tls:
+def _edits(kind: Kind, setup: Setup) -> Edits:
+    """What a setup changes in a configuration, but for the edits of its own."""
+    wanted = ((setup.tls, kind.tls, "TLS"), (setup.http2, kind.http2, "HTTP/2"))
+    wanted += ((setup.http2_upstream, kind.http2_upstream, "HTTP/2 to the upstream"),)
+    for is_wanted, edits, what in wanted:
+        if is_wanted and not edits:
+            raise Failure(f"{kind.name} has no configuration for {what}")
+    return tuple(edit for is_wanted, edits, _ in wanted if is_wanted for edit in edits)
+
+
+def difference(kind: Kind, edits: Edits) -> str:
+    """What its configuration has otherwise with these edits, for a reader."""
+    if not edits:
         return ""
     template = (TEMPLATES / kind.templates[0]).read_text()
-    lines = difflib.unified_diff(template.splitlines(), _edited(template, kind.tls).splitlines(), n=0, lineterm="")
+    lines = difflib.unified_diff(template.splitlines(), _edited(template, edits).splitlines(), n=0, lineterm="")
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
 

@@ -16,6 +16,9 @@ Json = dict[str, Any]
 
 RESULTS = "results.json"
 
+# What configurations have otherwise, by the key of a proxy's entry.
+DIFFERENCES = {"tls": "with TLS", "http2": "with HTTP/2", "http2_upstream": "with HTTP/2 to the upstream"}
+
 HOW_TO_READ = """\
 - **CPU µs/request**: CPU time of all threads of all the proxy's processes, user and kernel, by requests: median and least
   of its blocks, and the *spread*, which leaves out the outermost tenths at both ends.
@@ -48,6 +51,8 @@ haproxy` measures those choices. Words between at signs are filled in when a pro
   else, and each proxy is asked what it agrees on before it is measured; tickets as by default, by which sessions are resumed
   without any memory of a server's: HAProxy's (`tune.ssl.cachesize`) is off, which makes handshakes cheaper, and nginx's is by
   default. What the configurations have otherwise with TLS stands behind them.
+- **HTTP/2** (`h2-*`): without TLS, with prior knowledge; to the upstream HTTP/1.1, or HTTP/2 where `h2-h2` says so, which nginx
+  cannot.
 - **Envoy**: `--concurrency 1`, no statistics per response (`dynamic_stats: false`), no access log, circuit breakers open.
 - **Traefik, Caddy**: `GOMAXPROCS` is the number of their CPUs; no access log, 1,024 idle upstream connections.
 - **pingora**: one service thread, a pool of 1,024 connections.
@@ -167,9 +172,10 @@ def _configurations(results: Json) -> list[str]:
         for file, text in it["configuration"].items():
             body = f"```\n{text.rstrip()}\n```"
             parts.append(f"<details><summary>{name}: {Path(file).name}</summary>\n\n{body}\n\n</details>")
-        if difference := it.get("tls"):
-            body = f"```diff\n{difference}\n```"
-            parts.append(f"<details><summary>{name}: with TLS</summary>\n\n{body}\n\n</details>")
+        for key, what in DIFFERENCES.items():
+            if difference := it.get(key):
+                body = f"```diff\n{difference}\n```"
+                parts.append(f"<details><summary>{name}: {what}</summary>\n\n{body}\n\n</details>")
     return parts
 
 

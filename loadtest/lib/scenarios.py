@@ -113,6 +113,9 @@ def all_scenarios(kinds: Sequence[str]) -> list[Scenario]:
     secure = [kind for kind in kinds if KINDS[kind].tls]
     scenarios += [_plain(f"tls-{name}", load[f"tls-{name}"], secure, group="tls") for name in ("small", "full", "resume")]
     scenarios += [_plain("tls-body-16m", load["tls-body-16m"], secure, group="tls", block=4)]
+    multiplexing = [kind for kind in kinds if KINDS[kind].http2]
+    scenarios += [_plain(f"h2-small-{shape}", load[f"h2-small-{shape}"], multiplexing, group="h2") for shape in ("1x100", "16x16")]
+    scenarios += [_plain("h2-h2", load["h2-h2"], [kind for kind in multiplexing if KINDS[kind].http2_upstream], group="h2")]
     scenarios += [_idle(kinds), _two_cores(peers), _skew(2, peers), _skew(17, peers)]
     return [it for it in scenarios if it.contestants]
 
@@ -135,7 +138,7 @@ def _plain(
     def is_brief(kind: str) -> bool:
         return name != FULL and kind not in PEERS and kind != kinds[0]
 
-    setup = Setup(tls=load.tls)
+    setup = Setup(tls=load.tls, http2=load.http2, http2_upstream=load.http2_upstream)
     contestants = _twice([Contestant(kind, kind, load, setup, is_brief=is_brief(kind)) for kind in kinds])
     connections = connections or load.connections
     return _named(

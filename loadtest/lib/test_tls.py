@@ -101,7 +101,7 @@ class Handshakes(unittest.TestCase):
 class Configurations(unittest.TestCase):
     def test_each_says_what_is_different_with_tls(self) -> None:
         for kind in proxies.KINDS.values():
-            added = [line for line in proxies.tls_difference(kind).splitlines() if line.startswith("+")]
+            added = [line for line in proxies.difference(kind, kind.tls).splitlines() if line.startswith("+")]
             self.assertEqual(bool(added), bool(kind.tls), kind.name)
 
     def test_scenarios_have_those_that_speak_tls(self) -> None:

@@ -1,5 +1,5 @@
 """Load tools, run for a while against one port: wrk (closed loop, cheap), oha (closed loop, or a fixed rate whose latencies
-are free of coordinated omission) and our own for TLS handshakes. All answer with the same figures."""
+are free of coordinated omission), h2load for HTTP/2 and our own for TLS handshakes. All answer with the same figures."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def require(tool: str, workload: Workload, rate: int | None) -> None:
         raise Failure("oha cannot be told what to offer by TLS; use --tool wrk")
     if tool != "oha" and rate is not None:
         raise Failure(f"{tool} has no fixed rate; use --tool oha")
-    if workload.counts_handshakes != (tool == "handshakes"):
+    if workload.counts_handshakes != (tool == "handshakes") or workload.http2 != (tool == "h2load"):
         raise Failure(f"{tool} cannot make the load of {workload.name}; use --tool {workload.tool}")
 
 
@@ -134,6 +134,28 @@ def _wrk_errors(report: dict[str, Any], workload: Workload) -> dict[str, int]:
         unexpected = abs(report["requests"] - errors.pop("status", 0))
         errors |= {f"not {workload.status}": unexpected} if unexpected else {}
     return errors
+
+
+def _h2load(load: Load) -> Outcome:
+    command = [_binary("h2load"), "--clients", str(load.connections), "--threads", "1"]
+    command += ["--max-concurrent-streams", str(load.workload.streams), "--duration", str(load.seconds)]
+    for name, value in load.workload.fields:
+        command += ["--header", f"{name}: {value}"]
+    output = run_pinned([*command, load.url], load.cpus, load.seconds + GRACE_SECONDS)
+    return _h2load_outcome(output, load.seconds)
+
+
+def _h2load_outcome(text: str, seconds: int) -> Outcome:
+    """From what it says to people; it tells no quantiles. Requests under way at the end are counted nowhere."""
+    requests = re.search(r"^requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout$", text, re.MULTILINE)
+    statuses = re.search(r"^status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx$", text, re.MULTILINE)
+    if not requests or not statuses:
+        raise Failure(f"h2load does not report as expected: {text[:200]}")
+    counts = dict(zip(("failed", "errored", "timeout"), map(int, requests.groups()[1:])))
+    counts |= dict(zip(("status 3xx", "status 4xx", "status 5xx"), map(int, statuses.groups()[1:])))
+    # What failed comprises the other two.
+    errors = {name: count for name, count in counts.items() if count}
+    return Outcome(requests=int(requests[1]), seconds=seconds, latency_us={}, errors=errors)
 
 
 def _handshakes(load: Load) -> Outcome:
@@ -203,4 +225,4 @@ def _oha_outcome(report: dict[str, Any], workload: Workload) -> Outcome:
 
 
 # By name.
-ALL = {"wrk": _wrk, "oha": _oha, "handshakes": _handshakes}
+ALL = {"wrk": _wrk, "oha": _oha, "h2load": _h2load, "handshakes": _handshakes}

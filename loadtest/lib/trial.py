@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import checks, comparison, syscalls, tls
+from . import checks, comparison, http2, syscalls, tls
 from .comparison import Block
 from .idle import Idle
 from .processes import Failure, Service
@@ -122,7 +122,10 @@ def run(scenario: Scenario, manner: Manner) -> Json:
     directory = manner.directory / scenario.name
     directory.mkdir()
     failures: dict[str, str] = {}
-    upstream, upstream_port = start_upstream(manner.upstream, manner.load_cpu, directory)
+    if scenario.contestants[0].setup.http2_upstream:
+        upstream, upstream_port = http2.start_upstream(manner.load_cpu, directory)
+    else:
+        upstream, upstream_port = start_upstream(manner.upstream, manner.load_cpu, directory)
     running: list[Running] = []
     try:
         running += _start(scenario, manner, directory, upstream_port, failures)

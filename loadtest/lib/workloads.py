@@ -33,6 +33,11 @@ class Workload:
     # Whether clients speak TLS with the proxy, and then with which sessions each connection begins: new ones or resumed ones.
     tls: bool = False
     sessions: str = "new"
+    # Whether clients speak HTTP/2 with the proxy, and how many requests each has under way on its connection; and whether the
+    # proxy speaks it with the upstream.
+    http2: bool = False
+    streams: int = 1
+    http2_upstream: bool = False
     # What makes the load, unless told otherwise.
     tool: str = "wrk"
     # The script in loadtest/wrk, and its arguments.
@@ -77,6 +82,13 @@ def _handshake(name: str, about: str, sessions: str) -> Workload:
     )
 
 
+def _multiplexed(name: str, about: str, connections: int, streams: int, upstream: bool = False) -> Workload:
+    about = f"{about}, {streams} at once on each connection"
+    return Workload(
+        name, about, http2=True, streams=streams, http2_upstream=upstream, connections=connections, tool="h2load"
+    )
+
+
 ALL = {
     workload.name: workload
     for workload in (
@@ -114,5 +126,8 @@ ALL = {
             connections=8,
             tls=True,
         ),
+        _multiplexed("h2-small-1x100", "GETs by HTTP/2, 100 bytes back", 1, 100),
+        _multiplexed("h2-small-16x16", "GETs by HTTP/2, 100 bytes back", 16, 16),
+        _multiplexed("h2-h2", "GETs by HTTP/2, passed on by HTTP/2, 100 bytes back", 1, 100, upstream=True),
     )
 }
