@@ -45,7 +45,7 @@ use crate::{
     upstream::{
         health::Mode,
         pool::{Acquired, Lease, Waiting},
-        shared::Found,
+        shared::{Found, Opening},
     },
 };
 
@@ -412,21 +412,31 @@ async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Opti
     let found =
         in_time(deadline, Error::QueueTimeout, |cx| pool.shared.poll_stream(policy, core.clock.now_ms(), cx))
             .await?;
-    let opening = match found {
+    match found {
         Found::Stream(stream) => {
             deadline.clear(Timer::Response);
             core.figures.borrow_mut().counters.pool_hits += 1;
-            return Ok(Some((Lease::of_stream(pool, stream, policy), true)));
+            Ok(Some((Lease::of_stream(pool, stream, policy), true)))
         }
-        Found::QueueFull => return Err(Error::QueueFull),
-        Found::Open(opening) => opening,
-    };
+        Found::QueueFull => Err(Error::QueueFull),
+        // On the heap: exchanges that find a connection need no room for it, and do not move that room about.
+        Found::Open(opening) => Box::pin(open_shared(x, target, opening)).await,
+    }
+}
+
+/// Opens a connection that exchanges will share, and takes its first stream.
+async fn open_shared(
+    x: &mut Exchange<'_>,
+    target: Target<'_>,
+    opening: Opening,
+) -> Result<Option<(Lease, bool)>, Error> {
+    let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
+    let (core, deadline) = (x.core, &x.connection.deadline);
     deadline.set(Timer::Response, target.cluster.connect_ms);
     x.record.on_wait(core);
     core.figures.borrow_mut().counters.pool_misses += 1;
     let is_asked = target.cluster.protocol == UpstreamProtocol::Auto;
-    // On the heap: exchanges that find a connection need no room for it.
-    let mut connecting = Box::pin(async {
+    let mut connecting = pin!(async {
         let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
         let stream: Stream = secure::connect(core, socket, &x.generation.secrets, target).await?;
         let chosen = stream.session().and_then(|session| session.protocol.as_deref());
