@@ -17,8 +17,12 @@ macro_rules! field_names {
             Other,
         }
 
-        /// Every name but `Other`, in the order of the enum.
-        const KNOWN: &[FieldName] = &[$(FieldName::$variant,)*];
+        impl FieldName {
+            /// Every name but [`FieldName::Other`], in the order of the enum.
+            pub const KNOWN: &[Self] = &[$(Self::$variant,)*];
+        }
+
+        const KNOWN: &[FieldName] = FieldName::KNOWN;
         /// The names' texts in lower case, in the order of the enum; `Other` has none.
         const TEXTS: &[&str] = &[$($text,)* ""];
     };

@@ -56,9 +56,17 @@ pub struct Downstream {
     budget: Rc<Cell<u32>>,
     streams_max: u32,
     refused: u32,
-    /// Responses that were broken off, mostly by the client.
-    broken: Rc<Cell<u64>>,
+    shared: Rc<Shared>,
     heartbeat: Heartbeat,
+}
+
+/// What a connection's streams have in common.
+#[derive(Default)]
+struct Shared {
+    /// Responses that were broken off, mostly by the client.
+    broken: Cell<u64>,
+    /// Scratch space: the head of the response that is being sent.
+    head: RefCell<ResponseHead>,
 }
 
 /// A request, as the two halves of a connection.
@@ -106,7 +114,7 @@ impl Downstream {
             is_secured,
             streams_max: limits.streams,
             refused: 0,
-            broken: Rc::default(),
+            shared: Rc::default(),
             budget,
             heartbeat,
         })
@@ -133,7 +141,7 @@ impl Downstream {
                     }
                 }
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    if let Some(accepted) = show(request, respond, self.is_secured, &self.broken) {
+                    if let Some(accepted) = show(request, respond, self.is_secured, &self.shared) {
                         return Poll::Ready(Some(accepted));
                     }
                 }
@@ -145,7 +153,7 @@ impl Downstream {
 
     /// Responses that were broken off, mostly since the client has reset their streams.
     pub fn broken(&self) -> u64 {
-        self.broken.get()
+        self.shared.broken.get()
     }
 
     /// Takes no further requests, in two steps, so that none which is on its way is lost (RFC 9113 §6.8).
@@ -159,7 +167,7 @@ fn show(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     is_secured: bool,
-    broken: &Rc<Cell<u64>>,
+    shared: &Rc<Shared>,
 ) -> Option<Accepted> {
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, ());
@@ -189,7 +197,7 @@ fn show(
         out: Rc::clone(&out),
     };
     let tx = StreamTx {
-        broken: Rc::clone(broken),
+        shared: Rc::clone(shared),
         out,
         method,
         wants_tunnel,
@@ -283,7 +291,7 @@ impl OtherRx for StreamRx {
 
 /// The sending half.
 struct StreamTx {
-    broken: Rc<Cell<u64>>,
+    shared: Rc<Shared>,
     out: Rc<RefCell<Out>>,
     method: Method,
     /// The client would have the stream become a tunnel.
@@ -388,10 +396,10 @@ impl StreamTx {
 
     fn take_head(&mut self, buf: &mut Buf) -> io::Result<()> {
         let limits = HeadLimits { head_bytes: LARGE_BYTES, headers: FIELDS_MAX, target_bytes: 0 };
-        let mut head = ResponseHead::default();
+        let shared = Rc::clone(&self.shared);
+        let head = &mut *shared.head.borrow_mut();
         // Heads are written in one piece, by this process.
-        let Ok(Parsed::Complete { head_len }) = parse_response(buf.filled(), &mut 0, &limits, &mut head)
-        else {
+        let Ok(Parsed::Complete { head_len }) = parse_response(buf.filled(), &mut 0, &limits, head) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let is_switch = head.status == 101;
@@ -401,7 +409,7 @@ impl StreamTx {
         // RFC 8441 §5: 200 is what 101 is in HTTP/1.
         let status = if is_switch { 200 } else { head.status };
         let response =
-            response_of(&head, &buf.filled()[..head_len], status).ok_or(io::ErrorKind::InvalidData)?;
+            response_of(head, &buf.filled()[..head_len], status).ok_or(io::ErrorKind::InvalidData)?;
         buf.consume(head_len);
         let mut out = self.out.borrow_mut();
         let Out::Head(respond) = &mut *out else { return Err(io::ErrorKind::ConnectionReset.into()) };
@@ -438,7 +446,7 @@ impl Drop for StreamTx {
             *out = Out::Over;
         }
         if !matches!(*out, Out::Over) {
-            self.broken.set(self.broken.get() + 1);
+            self.shared.broken.set(self.shared.broken.get() + 1);
         }
         // A response that is not whole must not look so.
         out.reset(Reason::INTERNAL_ERROR);

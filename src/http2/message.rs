@@ -3,13 +3,15 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    uri::{self, Authority, PathAndQuery, Scheme},
 };
 
+use super::names::{is_passing, name_of};
 use crate::{
     buf::Buf,
     http::{
-        field::FieldName,
+        field::{Field, FieldName},
         request::{RequestHead, TargetForm},
         response::ResponseHead,
     },
@@ -215,18 +217,38 @@ pub(super) fn response_of(head: &ResponseHead, bytes: &[u8], status: u16) -> Opt
     let fields = response.headers_mut();
     fields.reserve(head.fields.len());
     for field in head.fields.iter() {
-        if matches!(field.name, FieldName::Connection | FieldName::TransferEncoding | FieldName::Upgrade) {
-            continue;
-        }
-        let name = HeaderName::from_bytes(field.name_at.bytes(bytes)).ok()?;
-        if is_of_connection(&name) {
-            continue;
-        }
-        let value =
-            HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value_at.bytes(bytes))).ok()?;
-        fields.append(name, value);
+        append(fields, field, bytes, |_| false)?;
     }
     Some(response)
+}
+
+/// Appends a field of a head, unless it is about a connection of HTTP/1, or `is_left_out`. `None`: HTTP/2 cannot say it.
+#[inline]
+fn append(
+    fields: &mut HeaderMap,
+    field: &Field,
+    bytes: &[u8],
+    is_left_out: impl Fn(FieldName) -> bool,
+) -> Option<()> {
+    let is_of_this_hop = match field.name {
+        FieldName::Connection
+        | FieldName::KeepAlive
+        | FieldName::ProxyConnection
+        | FieldName::TransferEncoding
+        | FieldName::Upgrade => true,
+        name => is_left_out(name),
+    };
+    if is_of_this_hop {
+        return Some(());
+    }
+    let name = name_of(field.name, field.name_at.bytes(bytes))?;
+    if name == header::SEC_WEBSOCKET_ACCEPT {
+        return Some(());
+    }
+    let mut value = HeaderValue::from_bytes(field.value_at.bytes(bytes)).ok()?;
+    value.set_sensitive(is_passing(field.name));
+    fields.append(name, value);
+    Some(())
 }
 
 /// A request's head. `None`: something that HTTP/2 cannot say.
@@ -239,35 +261,21 @@ pub(super) fn request_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> 
     }
     let target = match head.target {
         TargetForm::Asterisk => Bytes::from_static(b"*"),
-        _ => {
-            let mut target = head.path.bytes(bytes).to_vec();
-            if let Some(query) = head.query {
-                target.push(b'?');
-                target.extend_from_slice(query.bytes(bytes));
-            }
-            target.into()
-        }
+        // The query is behind the path, with a question mark between them.
+        _ => Bytes::copy_from_slice(&bytes[head.path.start as usize..head.query.unwrap_or(head.path).end()]),
     };
-    let uri = Uri::builder()
-        .scheme(if is_secured { "https" } else { "http" })
-        .authority(authority)
-        .path_and_query(PathAndQuery::from_maybe_shared(target).ok()?)
-        .build()
-        .ok()?;
+    let mut uri = uri::Parts::default();
+    uri.scheme = Some(if is_secured { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Some(Authority::try_from(authority).ok()?);
+    uri.path_and_query = Some(PathAndQuery::from_maybe_shared(target).ok()?);
     let mut request = Request::new(());
     *request.method_mut() = method;
-    *request.uri_mut() = uri;
+    *request.uri_mut() = Uri::from_parts(uri).ok()?;
     *request.version_mut() = http::Version::HTTP_2;
     let fields = request.headers_mut();
     fields.reserve(head.fields.len());
     for field in head.fields.iter() {
-        let name = HeaderName::from_bytes(field.name_at.bytes(bytes)).ok()?;
-        if name == header::HOST || name == header::TE || is_of_connection(&name) {
-            continue;
-        }
-        let value =
-            HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value_at.bytes(bytes))).ok()?;
-        fields.append(name, value);
+        append(fields, field, bytes, |name| matches!(name, FieldName::Host | FieldName::Te))?;
     }
     // What comes back has room for them, and some endpoints (gRPC's) insist on hearing so.
     fields.insert(header::TE, HeaderValue::from_static("trailers"));

@@ -8,6 +8,7 @@ mod downstream;
 mod heartbeat;
 mod io;
 mod message;
+mod names;
 mod upstream;
 
 pub use downstream::{Accepted, Downstream, DownstreamLimits};

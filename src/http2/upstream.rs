@@ -47,15 +47,22 @@ const STREAMS_MAX: usize = 128;
 #[derive(Clone)]
 pub struct Upstream {
     sender: SendRequest<Bytes>,
-    is_over: Rc<Cell<bool>>,
+    connection: Rc<Common>,
+}
+
+/// What a connection's streams have in common.
+struct Common {
+    is_over: Cell<bool>,
     /// Streams that are open.
-    streams: Rc<Cell<usize>>,
+    streams: Cell<usize>,
     is_secured: bool,
+    /// Scratch space: the head of the request that is being sent.
+    head: RefCell<RequestHead>,
 }
 
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("is_over", &self.is_over.get()).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("is_over", &self.connection.is_over.get()).finish_non_exhaustive()
     }
 }
 
@@ -90,37 +97,41 @@ impl Upstream {
             Poll::Pending => Poll::Pending,
         })
         .await?;
-        let is_over = Rc::new(Cell::new(false));
-        let driver = drive(connection, budget, deadline, Rc::clone(&is_over));
-        Ok((Self { sender, is_over, streams: Rc::default(), is_secured }, driver))
+        let common = Rc::new(Common {
+            is_over: Cell::new(false),
+            streams: Cell::new(0),
+            is_secured,
+            head: RefCell::default(),
+        });
+        let driver = drive(connection, budget, deadline, Rc::clone(&common));
+        Ok((Self { sender, connection: common }, driver))
     }
 
     /// Whether it takes another stream now.
     pub fn has_room(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        !self.is_over.get()
+        !self.connection.is_over.get()
             && !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
-            && self.streams.get() < self.sender.current_max_send_streams().min(STREAMS_MAX)
+            && self.connection.streams.get() < self.sender.current_max_send_streams().min(STREAMS_MAX)
     }
 
     /// Whether it will take no further stream.
     pub fn is_over(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.is_over.get() || matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
+        self.connection.is_over.get() || matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
     /// Streams that are open.
     pub fn streams(&self) -> usize {
-        self.streams.get()
+        self.connection.streams.get()
     }
 
     /// A stream, as a connection that takes one request.
     pub fn open(&self) -> Stream {
-        self.streams.set(self.streams.get() + 1);
+        self.connection.streams.set(self.connection.streams.get() + 1);
         let shared = Rc::new(RefCell::new(Shared {
-            streams: Rc::clone(&self.streams),
+            connection: Rc::clone(&self.connection),
             sender: Some(self.sender.clone()),
-            is_secured: self.is_secured,
             method: Method::Get,
             response: None,
             body: None,
@@ -137,7 +148,7 @@ async fn drive(
     mut connection: Connection<Io, Bytes>,
     budget: Rc<Cell<u32>>,
     deadline: Deadline,
-    is_over: Rc<Cell<bool>>,
+    common: Rc<Common>,
 ) {
     let mut heartbeat = Heartbeat::new(connection.ping_pong(), &deadline);
     let mut connection = pin!(connection);
@@ -151,16 +162,14 @@ async fn drive(
         heartbeat.poll(&deadline, cx)
     })
     .await;
-    is_over.set(true);
+    common.is_over.set(true);
 }
 
 /// What both halves of a stream need.
 struct Shared {
-    /// The connection's, of which this is one.
-    streams: Rc<Cell<usize>>,
+    connection: Rc<Common>,
     /// Until the request's head is sent.
     sender: Option<SendRequest<Bytes>>,
-    is_secured: bool,
     method: Method,
     /// Until the final response comes.
     response: Option<ResponseFuture>,
@@ -172,7 +181,7 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.streams.set(self.streams.get() - 1);
+        self.connection.streams.set(self.connection.streams.get() - 1);
     }
 }
 
@@ -252,12 +261,13 @@ impl StreamTx {
         if let Some(mut sender) = shared.sender.take() {
             let limits =
                 HeadLimits { head_bytes: LARGE_BYTES, headers: FIELDS_MAX, target_bytes: LARGE_BYTES };
-            let mut head = RequestHead::default();
+            let common = Rc::clone(&shared.connection);
+            let head = &mut *common.head.borrow_mut();
             // Heads are written in one piece, by this process.
-            let parsed = parse_request(buf.filled(), &mut 0, &limits, &mut head);
+            let parsed = parse_request(buf.filled(), &mut 0, &limits, head);
             let request = match parsed {
                 Ok(Parsed::Complete { head_len }) => {
-                    let request = request_of(&head, &buf.filled()[..head_len], shared.is_secured);
+                    let request = request_of(head, &buf.filled()[..head_len], common.is_secured);
                     buf.consume(head_len);
                     request
                 }
