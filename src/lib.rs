@@ -8,6 +8,7 @@ pub mod http2;
 pub mod net;
 pub mod policy;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod regex;
 pub mod route;
 pub mod server;

@@ -8,7 +8,7 @@ mod support;
 use std::path::Path;
 
 /// The rooms and their floors: a room may use lower ones.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("main", 8),
     ("server", 7),
     ("proxy", 6),
@@ -22,13 +22,14 @@ const FLOORS: [(&str, u8); 16] = [
     ("http", 1),
     ("config", 0),
     ("regex", 0),
+    ("proxy_protocol", 0),
     ("buf", 0),
     ("clock", 0),
     ("telemetry", 0),
 ];
 
 /// What runs on a core, by the beginning of its path below `src/`.
-const DATA_PLANE: [&str; 16] = [
+const DATA_PLANE: [&str; 17] = [
     "buf/",
     "clock/",
     "net/",
@@ -36,6 +37,7 @@ const DATA_PLANE: [&str; 16] = [
     "http2/",
     "route/",
     "regex.rs",
+    "proxy_protocol.rs",
     "policy/",
     "upstream/",
     "tls/",

@@ -1,5 +1,6 @@
 //! What is said about files that are wrong: each rule with a file that breaks it, the place, the words and the hint.
 
+mod announced;
 mod policies;
 mod tls;
 

@@ -12,8 +12,8 @@ mod policy;
 mod route;
 mod tls;
 
-pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, Sticky, UpstreamTimeouts};
-pub use listener::{HalfClose, LimitsOverride, Listener, RiskyMethod, TimeoutsOverride};
+pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, ProxyVersion, Sticky, UpstreamTimeouts};
+pub use listener::{HalfClose, LimitsOverride, Listener, ProxyProtocol, RiskyMethod, TimeoutsOverride};
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
 pub use policy::{Cors, OriginMatch, Policy};
 pub use route::{
@@ -194,7 +194,8 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
-    /// A TLS handshake, from the connection's first moment to its end, absolute. Beyond it the connection is closed.
+    /// A TLS handshake, from the connection's first moment to its end, absolute; and a PROXY header before it. Beyond it the
+    /// connection is closed.
     pub handshake: Span,
     /// From the first byte of a request to the end of its head, absolute. Beyond it: 408.
     pub head: Span,

@@ -5,11 +5,13 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    net::SocketAddr,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     task::{Context, Poll, ready},
 };
 
 use monoio::net::TcpStream;
+use socket2::SockRef;
 
 use super::{
     count::{Count, Origin, count, received, sent},
@@ -81,6 +83,16 @@ impl Stream {
         let rx = Receiver::Epoll { slot: receive, origin };
         let tx = Sender::Epoll { slot: send, origin, sent: 0 };
         Self { rx: Rx { receiver: rx, fd }, tx: Tx { sender: tx, fd }, socket: Socket { _on_ring: None } }
+    }
+}
+
+impl Stream {
+    /// The address at this end. A system call.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        // SAFETY: the descriptor is open for as long as `self`.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.rx.fd) };
+        let address = SockRef::from(&socket).local_addr()?;
+        address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 }
 

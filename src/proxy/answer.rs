@@ -223,7 +223,7 @@ pub(super) async fn refuse_head(
 ) -> Next {
     let core = Rc::clone(&connection.core);
     let generation = core.generation();
-    let mut record = Record::begin(began_us, connection.peer);
+    let mut record = Record::begin(began_us, connection.ends.peer);
     record.id.make(core.clock.unix_us(began_us) / 1000, &mut core.rng.borrow_mut());
     record.received = buf.as_ref().map_or(0, Buf::len) as u64;
     record.on_error(error);

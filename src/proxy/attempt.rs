@@ -141,7 +141,8 @@ pub(super) async fn attempt(
             Ok(Next::Close)
         }
         Responded::Complete { reusable, keep_alive } => {
-            if reusable {
+            // One that was told whose it is is nobody else's.
+            if reusable && target.cluster.proxy_protocol.is_none() {
                 lease.release(&target.state.pool, x.core.clock.now_ms());
             }
             Ok(match progress.request_sent.get() {

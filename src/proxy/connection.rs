@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    announced,
     answer::refuse_head,
     core::{Core, Scratch},
     error::Error,
@@ -27,16 +28,25 @@ use crate::{
         request::{RequestError, parse_request},
     },
     http2, net,
+    policy::forwarded::is_trusted,
     table::Listener,
     telemetry::figures::Timeout,
     tls::Stream,
 };
 
+/// Between whom a client's connection stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) peer: SocketAddr,
+    /// Where it connected to, if someone will be told.
+    pub(super) local: Option<SocketAddr>,
+}
+
 /// A client's connection.
 pub(super) struct Connection {
     pub(super) core: Rc<Core>,
     pub(super) stream: Stream,
-    pub(super) peer: SocketAddr,
+    pub(super) ends: Ends,
     /// Its listener's place in the table.
     pub(super) listener: usize,
     pub(super) deadline: Deadline,
@@ -86,25 +96,40 @@ pub fn serve(
     listener: usize,
 ) -> impl Future<Output = ()> + 'static {
     let deadline = core.deadlines.register();
-    let is_secured = core.generation().table.listeners[listener].tls.is_some();
+    let generation = core.generation();
+    let rules = &generation.table.listeners[listener];
+    let local = generation.table.announces.then(|| socket.local_address().ok()).flatten();
+    let ends = Ends { peer, local };
     // Made here and not in the future, which would keep room for what it is made of.
-    serve_all(if is_secured {
-        Beginning::Handshake(Box::pin(secure::accept(core, socket, peer, listener, deadline)))
+    serve_all(if !rules.announced.is_empty() && is_trusted(peer.ip(), &rules.announced) {
+        Beginning::Header(Box::pin(announced::accept(core, socket, ends, listener, deadline)))
+    } else if rules.tls.is_some() {
+        Beginning::Handshake(Box::pin(secure::accept(core, socket, ends, listener, deadline, None)))
     } else {
         let stream = Stream::plain(socket);
-        Beginning::Request(Box::new(Connection::new(core, stream, peer, listener, deadline)))
+        Beginning::Request(Box::new(Connection::new(core, stream, ends, listener, deadline)))
     })
 }
 
 /// What a connection begins with.
-enum Beginning<H> {
+enum Beginning<P, H> {
     Request(Box<Connection>),
+    Header(Pin<Box<P>>),
     Handshake(Pin<Box<H>>),
 }
 
-async fn serve_all(beginning: Beginning<impl Future<Output = Option<Box<Connection>>>>) {
+async fn serve_all(
+    beginning: Beginning<
+        impl Future<Output = Option<Box<Connection>>>,
+        impl Future<Output = Option<Box<Connection>>>,
+    >,
+) {
     let mut connection = match beginning {
         Beginning::Request(connection) => connection,
+        Beginning::Header(header) => match header.await {
+            Some(connection) => connection,
+            None => return,
+        },
         Beginning::Handshake(handshake) => match handshake.await {
             Some(connection) => connection,
             None => return,
@@ -163,7 +188,7 @@ impl Connection {
     pub(super) fn new(
         core: Rc<Core>,
         stream: Stream,
-        peer: SocketAddr,
+        ends: Ends,
         listener: usize,
         deadline: Deadline,
     ) -> Self {
@@ -171,7 +196,7 @@ impl Connection {
         Self {
             core,
             stream,
-            peer,
+            ends,
             listener,
             deadline,
             half_closed: false,
@@ -187,11 +212,11 @@ impl Connection {
     pub(super) fn of_stream(
         core: Rc<Core>,
         stream: Stream,
-        peer: SocketAddr,
+        ends: Ends,
         listener: usize,
         deadline: Deadline,
     ) -> Self {
-        Self { is_stream: true, ..Self::new(core, stream, peer, listener, deadline) }
+        Self { is_stream: true, ..Self::new(core, stream, ends, listener, deadline) }
     }
 
     /// Receives more behind what came first; `false` when nothing comes in time.
@@ -436,8 +461,8 @@ pub async fn reject(core: Rc<Core>, socket: net::Stream) {
     })
     .await;
     let Some(out) = overloaded(&core) else { return };
-    let peer = SocketAddr::from(([0, 0, 0, 0], 0));
-    let mut connection = Connection::new(core, Stream::plain(socket), peer, 0, deadline);
+    let ends = Ends { peer: SocketAddr::from(([0, 0, 0, 0], 0)), local: None };
+    let mut connection = Connection::new(core, Stream::plain(socket), ends, 0, deadline);
     if sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, LINGER_MS).await.is_ok() {
         connection.linger().await;
     }

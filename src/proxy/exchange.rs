@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    announced::announce,
     answer::{answer, answer_with_https, refuse},
     attempt::{Failure, attempt},
     connection::{Connection, Request},
@@ -103,7 +104,7 @@ pub(super) async fn exchange(
     let _under_way = core.begin_exchange();
     let generation = core.generation();
     let listener = &generation.table.listeners[connection.listener];
-    let mut record = Record::begin(request.began_us, connection.peer);
+    let mut record = Record::begin(request.began_us, connection.ends.peer);
     record.is_understood = true;
 
     // Behind a CONNECT that fails may come what was meant for the tunnel.
@@ -164,8 +165,8 @@ async fn serve_request(
         bytes,
         head,
         path: as_sent,
-        peer: x.connection.peer,
-        client: x.connection.peer.ip(),
+        peer: x.connection.ends.peer,
+        client: x.connection.ends.peer.ip(),
         is_trusted: false,
         id: &[],
     };
@@ -388,7 +389,11 @@ async fn acquire(
     core.figures.borrow_mut().counters.pool_misses += 1;
     deadline.set(Timer::Response, target.cluster.connect_ms);
     let mut connecting = pin!(async {
-        let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
+        let mut socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
+        if let Some(version) = target.cluster.proxy_protocol {
+            // On the heap, so that other exchanges need no room for it.
+            Box::pin(announce(&mut socket, version, x.connection.ends)).await.map_err(Error::of_connect)?;
+        }
         secure::connect(core, socket, &x.generation.secrets, target).await
     });
     let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await;

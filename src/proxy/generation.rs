@@ -70,7 +70,9 @@ impl Generation {
                         .enumerate()
                         .map(|(at, endpoint)| {
                             let identity = cluster.tls.as_ref().map(|tls| tls.identity(at));
-                            EndpointState { pool: pools.of(endpoint.address, identity), load: Cell::new(0) }
+                            let is_announced = cluster.proxy_protocol.is_some();
+                            let pool = pools.of(endpoint.address, identity, is_announced);
+                            EndpointState { pool, load: Cell::new(0) }
                         })
                         .collect(),
                     pool: PoolPolicy {

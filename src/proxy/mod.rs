@@ -1,6 +1,7 @@
 //! One connection, one exchange, relay, reply: a request's life on one core. [`exchange`] is the table of contents;
 //! everything else here only does what it says.
 
+mod announced;
 mod answer;
 mod attempt;
 mod connection;

@@ -60,7 +60,7 @@ impl Drop for Open {
 
 /// Serves a connection's streams until it ends.
 pub(super) async fn serve(connection: Connection) {
-    let Connection { core, stream, peer, listener, deadline, inbox, .. } = connection;
+    let Connection { core, stream, ends, listener, deadline, inbox, .. } = connection;
     let generation = core.generation();
     let rules = &generation.table.listeners[listener];
     let session = stream.session().cloned();
@@ -88,8 +88,8 @@ pub(super) async fn serve(connection: Connection) {
         life.requests += 1;
         let stream = Stream::other(accepted.rx, accepted.tx, session.clone());
         let deadline = core.deadlines.register();
-        let served = Box::new(Connection::of_stream(Rc::clone(&core), stream, peer, listener, deadline));
-        let (core, open) = (Rc::clone(&core), Open::new(&streams));
+        let served = Box::new(Connection::of_stream(Rc::clone(&core), stream, ends, listener, deadline));
+        let (core, open, peer) = (Rc::clone(&core), Open::new(&streams), ends.peer);
         net::spawn(async move {
             if guard(serve_requests(served)).await.is_err() {
                 core.figures.borrow_mut().counters.panics += 1;

@@ -218,7 +218,7 @@ impl Record {
         let record = AccessRecord {
             time_us: core.clock.unix_us(self.began_us),
             client: self.client,
-            client_port: connection.peer.port(),
+            client_port: connection.ends.peer.port(),
             method: named(head.method_at),
             host: named(head.authority),
             path: if self.is_canonical { named(head.path) } else { &scratch.path },

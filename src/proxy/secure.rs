@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    net::SocketAddr,
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -13,12 +12,13 @@ use std::{
 use rustls::{ClientConfig, ServerConfig};
 
 use super::{
-    connection::{Connection, DRAIN_IDLE_MS},
+    connection::{Connection, DRAIN_IDLE_MS, Ends},
     core::Core,
     error::Error,
     exchange::Target,
 };
 use crate::{
+    buf::Buf,
     clock::{Deadline, Timer},
     net,
     table::Table,
@@ -145,45 +145,24 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Brings a client's connection behind its handshake; `None` when it does not come so far.
+/// Brings a client's connection behind its handshake, whose beginning may have come already; `None` when it does not come so
+/// far.
 pub(super) async fn accept(
     core: Rc<Core>,
     socket: net::Stream,
-    peer: SocketAddr,
+    ends: Ends,
     listener: usize,
     deadline: Deadline,
+    early: Option<Buf>,
 ) -> Option<Box<Connection>> {
     let generation = core.generation();
-    let (under_way, limit_ms) =
-        core.handshakes.begin(generation.table.listeners[listener].timeouts.handshake_ms);
-    deadline.set(Timer::Request, limit_ms);
-    let shaken = {
-        let mut shaking = pin!(async {
-            let served = generation.secrets.served(listener)?;
-            Some(tls::accept(socket, served.config).await)
-        });
-        let mut was_told = false;
-        poll_fn(|cx| {
-            deadline.wake_with(cx.waker());
-            if let Poll::Ready(shaken) = shaking.as_mut().poll(cx) {
-                return Poll::Ready(shaken);
-            }
-            if core.is_draining() && !was_told {
-                was_told = true;
-                deadline.set(Timer::Request, DRAIN_IDLE_MS);
-            }
-            if deadline.has_expired(Timer::Request) {
-                if !was_told {
-                    core.figures.borrow_mut().on_timeout(Timeout::Handshake);
-                }
-                return Poll::Ready(None);
-            }
-            Poll::Pending
-        })
-        .await
+    let limit_ms = generation.table.listeners[listener].timeouts.handshake_ms;
+    let shaken = match generation.secrets.served(listener) {
+        Some(served) => {
+            in_its_time(&core, &deadline, limit_ms, tls::accept(socket, served.config, early)).await
+        }
+        None => None,
     };
-    drop(under_way);
-    deadline.clear(Timer::Request);
     let mut figures = core.figures.borrow_mut();
     match shaken {
         Some(Ok(stream)) => {
@@ -191,19 +170,54 @@ pub(super) async fn accept(
             figures.counters.handshakes += 1;
             figures.counters.handshakes_resumed += u64::from(is_resumed);
             drop(figures);
-            Some(Box::new(Connection::new(core, stream, peer, listener, deadline)))
+            Some(Box::new(Connection::new(core, stream, ends, listener, deadline)))
         }
         failed => {
             figures.counters.handshakes_failed += 1;
             if let Some(Err(error)) = failed {
                 drop(figures);
                 if core.may_complain() {
+                    let peer = ends.peer;
                     tracing::info!(core = core.worker, %peer, %error, "a client's handshake failed");
                 }
             }
             None
         }
     }
+}
+
+/// Waits for what a client says before its first request, as long as it may take; `None` when it is late. There may be so many
+/// such waits at once that they get less time.
+pub(super) async fn in_its_time<T>(
+    core: &Core,
+    deadline: &Deadline,
+    limit_ms: u64,
+    said: impl Future<Output = T>,
+) -> Option<T> {
+    let (_under_way, limit_ms) = core.handshakes.begin(limit_ms);
+    deadline.set(Timer::Request, limit_ms);
+    let mut said = pin!(said);
+    let mut was_told = false;
+    let said = poll_fn(|cx| {
+        deadline.wake_with(cx.waker());
+        if let Poll::Ready(said) = said.as_mut().poll(cx) {
+            return Poll::Ready(Some(said));
+        }
+        if core.is_draining() && !was_told {
+            was_told = true;
+            deadline.set(Timer::Request, DRAIN_IDLE_MS);
+        }
+        if deadline.has_expired(Timer::Request) {
+            if !was_told {
+                core.figures.borrow_mut().on_timeout(Timeout::Handshake);
+            }
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await;
+    deadline.clear(Timer::Request);
+    said
 }
 
 /// Greets an endpoint, if its cluster speaks TLS.

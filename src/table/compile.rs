@@ -70,6 +70,7 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
     let (policies, mut chains) = compiler.policies();
     let listeners = compiler.listeners(&specs, &router, &mut chains);
     let Compiler { failed, splits, .. } = compiler;
+    let announces = clusters.iter().any(|cluster| cluster.proxy_protocol.is_some());
     let endpoints = clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
     let forwarding = forwarding(&config.forwarding);
     let chains = chains.into_list();
@@ -81,6 +82,7 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
         policies,
         chains,
         forwarding,
+        announces,
         endpoints,
     })
 }
@@ -145,6 +147,7 @@ impl Compiler<'_, '_> {
                 },
                 tls,
                 protocol: cluster.protocol,
+                proxy_protocol: cluster.proxy_protocol,
                 connect_ms: cluster.timeouts.connect.as_millis(),
                 first_byte_ms: cluster.timeouts.first_byte.as_millis(),
                 idle_ms: cluster.timeouts.idle.as_millis(),
@@ -495,6 +498,9 @@ fn listener_rules(config: &Config, listener: &types::Listener, router: Arc<Route
             tunnel_idle_ms: ours.tunnel_idle.unwrap_or(timeouts.tunnel_idle).as_millis(),
         },
         // Unparsable networks were refused by validation.
+        announced: listener.proxy_protocol.as_ref().map_or_else(Vec::new, |proxy| {
+            proxy.from.iter().filter_map(|network| network.parse().ok()).collect()
+        }),
         trusted: listener.trusted_proxies.iter().filter_map(|network| network.parse().ok()).collect(),
         path: listener.path,
         allow_trace: listener.allow_methods.contains(&RiskyMethod::Trace),

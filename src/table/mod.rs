@@ -12,8 +12,7 @@ use ipnet::IpNet;
 pub use compile::{Report, compile};
 
 use crate::{
-    config::types::UpstreamProtocol,
-    config::types::{HalfClose, PathRules},
+    config::types::{HalfClose, PathRules, ProxyVersion, UpstreamProtocol},
     http::request::HeadLimits,
     policy::{cookie::StickyCookie, cors::Cors, headers::HeaderEdits, template::Template},
     route::Router,
@@ -38,6 +37,8 @@ pub struct Table {
     pub chains: Vec<Chain>,
     /// Fields that tell the upstream who asked.
     pub forwarding: Forwarding,
+    /// Whether some cluster tells its endpoints where a client connected to.
+    pub announces: bool,
     /// How many endpoints there are: they are numbered through all clusters, for figures.
     pub endpoints: usize,
 }
@@ -93,6 +94,8 @@ pub struct Listener {
     pub requests_per_connection: u64,
     /// How long a client may take.
     pub timeouts: Timeouts,
+    /// Peers whose connections begin with a PROXY header.
+    pub announced: Vec<IpNet>,
     /// Peers whose forwarding fields are believed.
     pub trusted: Vec<IpNet>,
     /// How a path is made canonical.
@@ -265,6 +268,8 @@ pub struct Cluster {
     pub tls: Option<Arc<ClientTls>>,
     /// The version of HTTP that is spoken.
     pub protocol: UpstreamProtocol,
+    /// The PROXY header that connections to endpoints begin with.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Until an endpoint accepts, in ms.
     pub connect_ms: u64,
     /// Until a response begins, in ms.

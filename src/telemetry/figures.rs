@@ -78,6 +78,8 @@ figures! {
         Counter handshakes_resumed,
         /// TLS handshakes with clients that failed, or were not over in time.
         Counter handshakes_failed,
+        /// Connections closed because of their PROXY header: it was missing, malformed or late.
+        Counter proxy_headers_refused,
         /// Exchanges under way now.
         Gauge exchanges_active,
         /// Bytes received from clients.

@@ -127,12 +127,20 @@ impl Side for UnbufferedClientConnection {
     }
 }
 
-/// Serves a client's handshake. Its last flight may still be on its way out when this is over.
+/// Serves a client's handshake, of which `early` has come already. Its last flight may still be on its way out when this is over.
 ///
 /// # Errors
 /// The peer was told why, as far as it listens.
-pub async fn accept(socket: net::Stream, config: Arc<ServerConfig>) -> Result<Stream, HandshakeError> {
-    Handshake::new(UnbufferedServerConnection::new(config)?).run(socket).await
+pub async fn accept(
+    socket: net::Stream,
+    config: Arc<ServerConfig>,
+    early: Option<Buf>,
+) -> Result<Stream, HandshakeError> {
+    let mut handshake = Handshake::new(UnbufferedServerConnection::new(config)?);
+    if let Some(early) = early {
+        handshake.on_received(early.filled())?;
+    }
+    handshake.run(socket).await
 }
 
 /// Greets an endpoint, which must be who `name` says. All that was to be sent is then sent.

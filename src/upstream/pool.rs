@@ -43,8 +43,8 @@ pub fn share(limit: usize, worker: usize, workers: usize) -> usize {
     }
 }
 
-/// An address, and what is demanded of who is there.
-type Key = (SocketAddr, Option<Identity>);
+/// An address, what is demanded of who is there, and whether its connections are told whose they are.
+type Key = (SocketAddr, Option<Identity>, bool);
 
 /// All pools of a core, by address, and by what is demanded of who is there. They outlive generations.
 #[derive(Debug, Default)]
@@ -56,9 +56,9 @@ pub struct Pools {
 impl Pools {
     /// The pool of an address, made when there is none. Connections by TLS are another pool's than plain ones, and those
     /// that were made by other rules.
-    pub fn of(&self, address: SocketAddr, identity: Option<Identity>) -> Rc<Pool> {
+    pub fn of(&self, address: SocketAddr, identity: Option<Identity>, is_announced: bool) -> Rc<Pool> {
         let mut pools = self.by_address.borrow_mut();
-        let key = (address, identity);
+        let key = (address, identity, is_announced);
         Rc::clone(pools.entry(key).or_insert_with(|| Rc::new(Pool::new(address, Rc::clone(&self.dead)))))
     }
 
@@ -371,7 +371,7 @@ mod tests {
     }
 
     fn pool() -> Rc<Pool> {
-        Pools::default().of("127.0.0.1:1".parse().unwrap(), None)
+        Pools::default().of("127.0.0.1:1".parse().unwrap(), None, false)
     }
 
     #[test]

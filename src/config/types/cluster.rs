@@ -30,6 +30,9 @@ pub struct Cluster {
     /// lets each endpoint choose by ALPN, and needs `tls`.
     #[serde(default)]
     pub protocol: UpstreamProtocol,
+    /// Begins each connection to an endpoint with a PROXY header of this version, `"v1"` or `"v2"`, which names the client's address
+    /// and the one it connected to. Such a connection carries one request and is closed after it. With `protocol = "h1"` only.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How long an endpoint may take.
     #[serde(default)]
     pub timeouts: UpstreamTimeouts,
@@ -51,6 +54,16 @@ pub struct Endpoint {
     #[serde(default = "defaults::weight")]
     #[schemars(range(max = 65535))]
     pub weight: u32,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// How an endpoint is picked.

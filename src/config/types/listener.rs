@@ -35,6 +35,8 @@ pub struct Listener {
     /// Networks (CIDR) whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed and extended.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
+    /// Demands a PROXY header (version 1 or 2) in front of connections from some peers, and takes the client's address from it.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How a path is brought to its one canonical form.
     #[serde(default)]
     pub path: PathRules,
@@ -54,6 +56,15 @@ pub struct Listener {
     /// Overrides of `[timeouts]` for this listener.
     #[serde(default)]
     pub timeouts: TimeoutsOverride,
+}
+
+/// A PROXY header in front of connections: from these peers always, from others never.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Networks (CIDR) of the peers whose connections must begin with it, within `timeouts.handshake`; one that does not is closed.
+    /// What others send is never taken for it.
+    pub from: Vec<String>,
 }
 
 /// A method refused by default.

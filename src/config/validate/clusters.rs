@@ -7,7 +7,7 @@ use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::key_path,
-    types::{Balance, Cluster, Config, HashOn},
+    types::{Balance, Cluster, Config, HashOn, UpstreamProtocol},
 };
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
@@ -17,6 +17,13 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
         host(index, cluster, report);
         tls::cluster(index, cluster, report);
         waits(index, cluster, report);
+        if cluster.proxy_protocol.is_some() && cluster.protocol != UpstreamProtocol::Http1 {
+            let error = Diagnostic::error(
+                "a connection of HTTP/2 carries requests of many clients, and a PROXY header names one",
+            );
+            let path = key_path!["cluster", index, "proxy_protocol"];
+            report.push_at(&path, error.hint("leave it out, or set `protocol = \"h1\"`"));
+        }
     }
 }
 

@@ -23,6 +23,23 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
         for (place, network) in listener.trusted_proxies.iter().enumerate() {
             address::network(&key_path!["listener", index, "trusted_proxies", place], network, report);
         }
+        if let Some(proxy) = &listener.proxy_protocol {
+            let path = key_path!["listener", index, "proxy_protocol", "from"];
+            if proxy.from.is_empty() {
+                let error = Diagnostic::error("no peer is in an empty list");
+                report.push_at(
+                    &path,
+                    error.hint("from = [\"10.0.0.0/8\"]: the load balancers in front of this gateway"),
+                );
+            }
+            for (place, network) in proxy.from.iter().enumerate() {
+                address::network(
+                    &key_path!["listener", index, "proxy_protocol", "from", place],
+                    network,
+                    report,
+                );
+            }
+        }
         process::limits_override(index, &listener.limits, &config.limits, report);
         process::timeouts_override(index, &listener.timeouts, report);
         tls::listener(index, listener, report);

@@ -113,7 +113,7 @@ fn what_is_sent_comes_back_whatever_the_buffers() {
             between(
                 driver,
                 |socket| async move {
-                    let mut stream = accept(socket, ours).await.unwrap();
+                    let mut stream = accept(socket, ours, None).await.unwrap();
                     let mut received = 0;
                     let mut round = 0;
                     while received < ALL {
@@ -186,7 +186,7 @@ fn large_sends_are_one_send() {
         between(
             driver,
             |socket| async move {
-                let mut stream = accept(socket, ours).await.unwrap();
+                let mut stream = accept(socket, ours, None).await.unwrap();
                 assert_eq!(receive(&mut stream).await.unwrap().filled(), b"go");
                 let mut first = 0;
                 for (size, length) in [
@@ -232,7 +232,7 @@ fn our_keys_are_renewed_before_what_is_sent_next() {
             between(
                 driver,
                 |socket| async move {
-                    let mut stream = accept(socket, ours).await.unwrap();
+                    let mut stream = accept(socket, ours, None).await.unwrap();
                     for round in 0..3 {
                         assert_eq!(receive(&mut stream).await.unwrap().filled(), b"again");
                         let length = [10, LARGE_BYTES, 16_000][round];
@@ -270,7 +270,7 @@ fn whoever_waits_may_stop_waiting() {
         between(
             driver,
             |socket| async move {
-                let mut stream = accept(socket, ours).await.unwrap();
+                let mut stream = accept(socket, ours, None).await.unwrap();
                 for expected in [&b"one"[..], b"two", b"three"] {
                     // Begun, looked at once, and left.
                     assert!(stream.rx.arm_lazily());
@@ -313,7 +313,7 @@ fn who_sends_what_is_not_understood_is_told_so() {
         between(
             driver,
             |socket| async move {
-                let mut stream = accept(socket, ours).await.unwrap();
+                let mut stream = accept(socket, ours, None).await.unwrap();
                 assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
                 // So that nothing is under way when there is something to be said.
                 send(&mut stream, filled(Size::Small, 5, 0)).await.unwrap();
@@ -347,7 +347,7 @@ fn a_cut_is_no_end_and_an_end_is_said() {
             between(
                 driver,
                 |socket| async move {
-                    let mut stream = accept(socket, ours).await.unwrap();
+                    let mut stream = accept(socket, ours, None).await.unwrap();
                     assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
                     match receive(&mut stream).await {
                         Ok(buf) => assert!(says_end && buf.is_empty()),
@@ -388,7 +388,7 @@ fn the_end_comes_with_the_buffer_that_was_given() {
             between(
                 driver,
                 |socket| async move {
-                    let mut stream = accept(socket, ours).await.unwrap();
+                    let mut stream = accept(socket, ours, None).await.unwrap();
                     assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
                     for _ in 0..2 {
                         stream.rx.arm(Buf::take(size).unwrap());
@@ -419,7 +419,7 @@ fn a_panic_does_not_look_like_an_end() {
     between(
         DriverChoice::IoUring,
         |socket| async move {
-            let stream = accept(socket, ours).await.unwrap();
+            let stream = accept(socket, ours, None).await.unwrap();
             let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let _stream = stream;
                 panic!("amid a body");
@@ -442,7 +442,7 @@ fn what_is_aborted_does_not_look_complete() {
         between(
             driver,
             |socket| async move {
-                let mut stream = accept(socket, ours).await.unwrap();
+                let mut stream = accept(socket, ours, None).await.unwrap();
                 assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
                 stream.tx.abort();
             },
@@ -466,7 +466,7 @@ fn a_send_that_is_given_up_is_not_followed_by_an_end() {
         between(
             driver,
             |socket| async move {
-                let mut stream = accept(socket, ours).await.unwrap();
+                let mut stream = accept(socket, ours, None).await.unwrap();
                 assert_eq!(receive(&mut stream).await.unwrap().filled(), b"hello");
                 // Until the peer, which does not read, takes no more.
                 let mut rounds = 0;
@@ -518,7 +518,7 @@ fn who_is_refused_learns_why_though_it_goes_on_talking() {
         between(
             driver,
             |socket| async move {
-                let error = accept(socket, strict).await.unwrap_err();
+                let error = accept(socket, strict, None).await.unwrap_err();
                 assert!(
                     matches!(error, HandshakeError::Tls(rustls::Error::NoCertificatesPresented)),
                     "{error}"
@@ -562,7 +562,7 @@ fn a_connection_that_waits_holds_no_buffer() {
         between(
             DriverChoice::IoUring,
             |socket| async move {
-                let mut stream = accept(socket, ours).await.unwrap();
+                let mut stream = accept(socket, ours, None).await.unwrap();
                 for _ in 0..20 {
                     assert!(stream.rx.arm_lazily());
                     yielded().await;
@@ -597,7 +597,7 @@ fn a_core_without_buffers_loses_nothing_and_pretends_nothing() {
         // Where whoever waits has a buffer.
         DriverChoice::Epoll,
         |socket| async move {
-            let mut stream = accept(socket, ours).await.unwrap();
+            let mut stream = accept(socket, ours, None).await.unwrap();
             let (small, large) = (Buf::take(Size::Small).unwrap(), filled(Size::Large, LARGE_BYTES, 0));
             set_budget(0);
             assert!(!stream.rx.arm_lazily() && !stream.rx.is_armed());

@@ -1,0 +1,30 @@
+//! What is said about the PROXY protocol.
+
+use super::assert_added;
+
+#[test]
+fn proxy_headers_from_peers_and_to_endpoints() {
+    let listener = |from: &str| {
+        format!("[[listener]]\nname = 's'\naddress = '127.0.0.1:8443'\nproxy_protocol = {{ from = {from} }}")
+    };
+    let cluster = |keys: &str| {
+        format!(
+            "[[cluster]]\nname = 's'\nendpoints = [{{ address = '10.0.0.1:443' }}]\nproxy_protocol = 'v2'\n{keys}\n\
+             [[route]]\nname = 's'\nmatch.path = '/s'\ncluster = 's'"
+        )
+    };
+    for (added, expected) in [
+        (listener("['10.0.0.0/8', 'fd00::/8']"), &[][..]),
+        (cluster("tls = {}"), &[]),
+        (listener("[]"), &["4:27 error: no peer is in an empty list"]),
+        (listener("['10.0.0.1']"), &["4:28 error: `10.0.0.1` is not a network"]),
+        (
+            cluster("protocol = 'h2'"),
+            &[
+                "4:18 error: a connection of HTTP/2 carries requests of many clients, and a PROXY header names one",
+            ],
+        ),
+    ] {
+        assert_added(&added, expected);
+    }
+}
