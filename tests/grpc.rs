@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use h2peers::{Answer, Client, Server, Trust, fields, request};
-use support::{Gateway, all_to_with, closed_port, config, repository};
+use support::{Gateway, Response, all_received, all_to_with, closed_port, config, field, repository};
 
 const H2C: &str = "h2c = true";
 
@@ -160,7 +160,7 @@ fn the_callers_deadline_is_the_gateways() {
         drop(asked.question());
     }
     for (content_type, timeout) in
-        [("application/json", "1n"), ("application/grpc-web", "1n"), ("application/grpc", "soon")]
+        [("application/json", "1n"), ("application/grpc-webs", "1n"), ("application/grpc", "soon")]
     {
         let fields = [("content-type", content_type), ("grpc-timeout", timeout)];
         let mut exchange = client.begin(request("POST", "http://a/", &fields), true);
@@ -177,8 +177,7 @@ fn failures_come_as_trailers_alone() {
     let answer = client.ask(call("/a.B/C", "1H"), message());
     assert_eq!(status_alone(&answer), Some("12"));
     // Whoever asks otherwise is answered otherwise.
-    let other =
-        client.ask(request("POST", "http://a/a.B/C", &[("content-type", "application/grpc-web")]), "x");
+    let other = client.ask(request("POST", "http://a/a.B/C", &[("content-type", "application/grpcs")]), "x");
     assert_eq!(other.status, 404);
     let (closed, _guard) = closed_port();
     let gateway = before(closed, "");
@@ -244,4 +243,155 @@ fn an_endpoint_that_breaks_amid_a_call_is_no_success() {
     exchange.last(message());
     asked.question().cut();
     assert_eq!(status_alone(&exchange.answer().unwrap()), Some("14"));
+}
+
+/// Checks of the official client of gRPC-Web against a target.
+fn passes_web(format: &str, target: SocketAddr) {
+    let run = Command::new("timeout")
+        .args(["100", "node"])
+        .arg(repository("tests/clients/grpc_web.mjs"))
+        .args([&format!("http://{target}"), format])
+        .env("PACKAGES", repository("target/node/node_modules"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{format}: {}\n{said}", run.status);
+}
+
+#[test]
+fn calls_of_grpc_web() {
+    let server = Grpc::start(None);
+    let gateway = Gateway::start(&all_to_with(server.address, H2C, "protocol = \"h2\"\ngrpc_web = true", ""));
+    for format in ["text", "binary"] {
+        passes_web(format, gateway.address());
+    }
+    assert_eq!(gateway.figure("panics"), 0);
+}
+
+/// A call of gRPC-Web by HTTP/1.1, its body in these pieces.
+fn web_call(gateway: &Gateway, content_type: &str, pieces: &[&[u8]]) -> Response {
+    let mut client = gateway.connect();
+    client.send(format!(
+        "POST /a.B/C HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+        client.send([format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
+        all_received([&client.stream]);
+    }
+    client.send("0\r\n\r\n");
+    let head = client.head();
+    if field(&head, "transfer-encoding").is_some() {
+        let body = client.chunked();
+        return Response { status: head[9..12].parse().unwrap(), head, body };
+    }
+    client.body_of(head)
+}
+
+/// An endpoint that says what it was asked, in two messages, and a status.
+fn echoing() -> Server {
+    Server::answering(|head, body| {
+        assert_eq!(head.headers["content-type"], "application/grpc+proto");
+        assert_eq!(head.headers["te"], "trailers");
+        Answer {
+            fields: fields(&[("content-type", "application/grpc+proto")]),
+            trailers: fields(&[("grpc-status", "0"), ("x-more", "yes")]),
+            ..Answer::ok(body)
+        }
+    })
+}
+
+#[test]
+fn grpc_web_in_any_pieces() {
+    let server = echoing();
+    let gateway = Gateway::start(&all_to_with(server.address, "", "protocol = \"h2\"\ngrpc_web = true", ""));
+    let trailers = b"\x80\0\0\0\x1dgrpc-status: 0\r\nx-more: yes\r\n";
+    let answer = [&message()[..], trailers].concat();
+    let text = b"AAAAAAVoZWxsbw==";
+    for at in 0..=text.len() {
+        let response = web_call(&gateway, "application/grpc-web-text+proto", &[&text[..at], &text[at..]]);
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(response.field("content-type").as_deref(), Some("application/grpc-web-text+proto"));
+        assert_eq!(unpadded(&response.body), answer, "in two at {at}");
+    }
+    for at in 0..=10 {
+        let response =
+            web_call(&gateway, "application/grpc-web+proto", &[&message()[..at], &message()[at..]]);
+        assert_eq!(response.field("content-type").as_deref(), Some("application/grpc-web+proto"));
+        assert_eq!(response.body, answer);
+    }
+    // By HTTP/2 it is the same.
+    let gateway = Gateway::start(&all_to_with(server.address, H2C, "protocol = \"h2\"\ngrpc_web = true", ""));
+    let client = Client::connect(gateway.address());
+    let call = request("POST", "http://a/a.B/C", &[("content-type", "application/grpc-web-text+proto")]);
+    let response = client.ask(call, &text[..]);
+    assert_eq!((unpadded(&response.body), response.trailers.len()), (answer, 0));
+}
+
+/// What pieces of base64, each padded, stand for.
+fn unpadded(text: &[u8]) -> Vec<u8> {
+    let run = Command::new("python3")
+        .args([
+            "-c",
+            "import base64, re, sys\nfor piece in re.findall(rb'[^=]+=*', sys.argv[1].encode()):\n \
+            sys.stdout.buffer.write(base64.b64decode(piece, validate=True))",
+        ])
+        .arg(std::str::from_utf8(text).unwrap())
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    run.stdout
+}
+
+#[test]
+fn what_is_no_grpc_web_is_told_so_and_harms_no_endpoint() {
+    let (server, mut asked) = Server::asking(h2::server::Builder::new(), None);
+    let cluster = "protocol = \"h2\"\ngrpc_web = true\neject = { failures = 1 }";
+    let gateway = Gateway::start(&all_to_with(server.address, "", cluster, ""));
+    for wrong in [&b"AAAA!"[..], b"AAA", b"A=AA"] {
+        let response = web_call(&gateway, "application/grpc-web-text", &[wrong]);
+        assert_eq!((response.status, response.body.len()), (200, 0), "{}", response.text());
+        assert_eq!(response.field("content-type").as_deref(), Some("application/grpc-web+proto"));
+        assert_eq!(response.field("grpc-status").as_deref(), Some("13"));
+        assert_eq!(gateway.log_line()["end"], "body-malformed");
+        while asked.has_question() {
+            drop(asked.question());
+        }
+    }
+    assert_eq!(gateway.figure("ejections"), 0);
+    // Without the key it goes on as it is.
+    let server = Server::answering(|head, body| {
+        assert_eq!(head.headers["content-type"], "application/grpc-web-text");
+        Answer::ok(body)
+    });
+    let gateway = Gateway::start(&all_to_with(server.address, "", "protocol = \"h2\"", ""));
+    assert_eq!(web_call(&gateway, "application/grpc-web-text", &[b"AAAA!"]).text(), "AAAA!");
+}
+
+#[test]
+fn routes_by_service_and_method() {
+    let rest = format!(
+        "{H2C}\n\
+         [[route]]\nname = \"method\"\nmatch = {{ grpc = {{ service = \"shop.v1.Cart\", method = \"Add\" }} }}\nrespond = {{}}\n\
+         [[route]]\nname = \"service\"\nmatch = {{ grpc = {{ service = \"shop.v1.Cart\" }} }}\nrespond = {{}}\n\
+         [[route]]\nname = \"named\"\nmatch = {{ grpc = {{ method = \"Check\" }} }}\nrespond = {{}}\n\
+         [[route]]\nname = \"any\"\nmatch = {{ grpc = {{}} }}\nrespond = {{}}\n\
+         [[route]]\nname = \"rest\"\nrespond = {{}}\n"
+    );
+    let gateway = Gateway::start(&config(&rest));
+    let client = Client::connect(gateway.address());
+    for (method, path, content_type, route) in [
+        ("POST", "/shop.v1.Cart/Add", "application/grpc", "method"),
+        ("POST", "/shop.v1.Cart/Add", "application/grpc-web-text+proto", "method"),
+        ("POST", "/shop.v1.Cart/Add", "Application/GRPC+proto; a=b", "method"),
+        ("POST", "/shop.v1.Cart/Remove", "application/grpc", "service"),
+        ("POST", "/other.Service/Check", "application/grpc", "named"),
+        ("POST", "/other.Service/Other", "application/grpc", "any"),
+        ("POST", "/other.Service/Other/More", "application/grpc", "rest"),
+        ("POST", "/shop.v1.Cart/Add", "application/json", "rest"),
+        ("POST", "/shop.v1.Cart/Add", "application/grpcs", "rest"),
+        ("GET", "/shop.v1.Cart/Add", "application/grpc", "rest"),
+    ] {
+        client.ask(request(method, &format!("http://a{path}"), &[("content-type", content_type)]), "");
+        assert_eq!(gateway.log_line()["route"], route, "{method} {path} {content_type}");
+    }
 }

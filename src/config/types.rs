@@ -17,7 +17,8 @@ pub use listener::{HalfClose, LimitsOverride, Listener, ProxyProtocol, RiskyMeth
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
 pub use policy::{Cors, OriginMatch, Policy};
 pub use route::{
-    ClusterShare, HeaderEdits, Match, Redirect, Respond, Route, ValueMatch, ValuePresent, ValueRegex,
+    ClusterShare, GrpcMatch, HeaderEdits, Match, Redirect, Respond, Route, ValueMatch, ValuePresent,
+    ValueRegex,
 };
 pub use tls::{
     AlpnProtocol, CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion,

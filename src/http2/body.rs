@@ -9,7 +9,10 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use h2::{RecvStream, SendStream};
 
-use super::message::{Framing, trailer_lines, trailers_of};
+use super::{
+    grpc_web::{Decoder, GrpcWeb},
+    message::{Framing, trailer_lines, trailers_of},
+};
 use crate::{
     buf::{Buf, FRAMING_BYTES, SMALL_BYTES, Size},
     http::{
@@ -48,9 +51,13 @@ pub(super) struct Incoming {
     framing: Framing,
     /// What came and found no room yet.
     chunk: Bytes,
+    /// How many bytes came for it, if it is not those.
+    translated: Option<usize>,
     /// What is left of the body's end: the last chunk, with trailers.
     end: Vec<u8>,
     state: State,
+    /// What the body is made into.
+    web: Option<GrpcWeb>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +76,12 @@ const CHUNK_FRAMING: usize = CHUNK_HEADER_BYTES + 2;
 impl Incoming {
     pub(super) fn new(body: RecvStream, framing: Framing) -> Self {
         let state = if framing == Framing::None { State::Whole } else { State::Data };
-        Self { body, framing, chunk: Bytes::new(), end: Vec::new(), state }
+        Self { body, framing, chunk: Bytes::new(), translated: None, end: Vec::new(), state, web: None }
+    }
+
+    /// The same made into gRPC-Web.
+    pub(super) fn translated(self, web: Option<GrpcWeb>) -> Self {
+        Self { web, ..self }
     }
 
     /// Whether what follows is another protocol's.
@@ -82,7 +94,7 @@ impl Incoming {
         while self.chunk.is_empty() && self.end.is_empty() {
             match self.state {
                 State::Data => match ready!(self.body.poll_data(cx)) {
-                    Some(Ok(chunk)) => self.chunk = chunk,
+                    Some(Ok(chunk)) => self.on_data(chunk),
                     Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
                     None => self.state = State::Trailers,
                 },
@@ -91,7 +103,13 @@ impl Incoming {
                     self.state = State::Whole;
                     if self.framing == Framing::Chunked {
                         self.end.extend_from_slice(b"0\r\n");
+                    }
+                    if let (Some(web), Some(trailers)) = (self.web, &trailers) {
+                        (self.chunk, self.translated) = (web.last_frame(trailers), Some(0));
+                    } else if self.framing == Framing::Chunked {
                         self.end.extend_from_slice(&trailers.as_ref().map(trailer_lines).unwrap_or_default());
+                    }
+                    if self.framing == Framing::Chunked {
                         self.end.extend_from_slice(b"\r\n");
                     }
                 }
@@ -99,6 +117,13 @@ impl Incoming {
             }
         }
         Poll::Ready(Ok(true))
+    }
+
+    fn on_data(&mut self, chunk: Bytes) {
+        match self.web.and_then(|web| web.encode(&chunk)) {
+            Some(encoded) => (self.chunk, self.translated) = (encoded, Some(chunk.len())),
+            None => self.chunk = chunk,
+        }
     }
 
     /// Delivers what is there, or as much of it as there is room for.
@@ -136,7 +161,15 @@ impl Incoming {
         debug_assert!(fits, "there is room for it");
         self.chunk.advance(count);
         // The peer may send as much more only now that someone has taken it.
-        let _ = self.body.flow_control().release_capacity(count);
+        let taken = match self.translated {
+            None => count,
+            Some(_) if !self.chunk.is_empty() => 0,
+            Some(came) => {
+                self.translated = None;
+                came
+            }
+        };
+        let _ = self.body.flow_control().release_capacity(taken);
         (Ok(buf.len() - before), buf)
     }
 }
@@ -154,6 +187,8 @@ pub(super) struct Outgoing {
     send: SendStream<Bytes>,
     /// None in a tunnel.
     body: Option<BodyReader>,
+    /// What the body comes in, if it is not what goes.
+    decoder: Option<Decoder>,
     /// What is still to be sent of what was taken.
     payload: Bytes,
     /// Whether the stream ends with that.
@@ -164,7 +199,12 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     pub(super) fn new(send: SendStream<Bytes>, body: Option<BodyReader>) -> Self {
-        Self { send, body, payload: Bytes::new(), is_last: false, is_over: false, sent: 0 }
+        Self { send, body, decoder: None, payload: Bytes::new(), is_last: false, is_over: false, sent: 0 }
+    }
+
+    /// The same decoded.
+    pub(super) fn decoded(self, decoder: Option<Decoder>) -> Self {
+        Self { decoder, ..self }
     }
 
     /// Whether all of it was sent.
@@ -176,7 +216,7 @@ impl Outgoing {
         &mut self.send
     }
 
-    /// Takes what was written of the body, as bytes of HTTP/1.
+    /// Takes what was written of the body, as bytes of HTTP/1. [`io::ErrorKind::InvalidInput`]: whoever wrote them is to blame.
     pub(super) fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         debug_assert!(self.payload.is_empty(), "one send at a time");
         let count = match &mut self.body {
@@ -187,7 +227,17 @@ impl Outgoing {
             }
             None => bytes.len(),
         };
-        self.payload = Bytes::copy_from_slice(&bytes[..count]);
+        self.payload = match &mut self.decoder {
+            None => Bytes::copy_from_slice(&bytes[..count]),
+            Some(decoder) => {
+                let mut decoded = Vec::new();
+                let result = decoder.decode(&bytes[..count], &mut decoded);
+                if result.is_err() || (self.is_last && !decoder.is_whole()) {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                decoded.into()
+            }
+        };
         Ok(())
     }
 

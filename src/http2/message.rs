@@ -7,7 +7,10 @@ use http::{
     uri::{self, Authority, PathAndQuery, Scheme},
 };
 
-use super::names::{is_passing, name_of};
+use super::{
+    grpc_web::encode as base64,
+    names::{is_passing, name_of},
+};
 use crate::{
     buf::Buf,
     http::{
@@ -94,7 +97,8 @@ pub(super) fn put_request(
     match framing {
         Framing::Chunked => head.put(&[b"Transfer-Encoding: chunked\r\n"]),
         Framing::Tunnel => {
-            let key = websocket_key(fastrand::u128(..).to_be_bytes());
+            // It need not be unpredictable: it only shows that the other side speaks WebSocket (RFC 6455 §4.1).
+            let key = base64(&fastrand::u128(..).to_be_bytes());
             head.put(&[b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ", &key, b"\r\n"]);
         }
         Framing::None | Framing::Plain => {}
@@ -163,20 +167,6 @@ impl Head<'_> {
             self.fits = self.fits && self.out.push(part);
         }
     }
-}
-
-/// A key for `Sec-WebSocket-Key` (RFC 6455 §4.1): 16 bytes in base64. It need not be unpredictable: it only shows that the
-/// other side speaks WebSocket.
-fn websocket_key(bytes: [u8; 16]) -> [u8; 24] {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut key = [b'='; 24];
-    for (group, digits) in bytes.chunks(3).zip(key.chunks_mut(4)) {
-        let all = group.iter().fold(0u32, |all, byte| all << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for (place, digit) in digits.iter_mut().enumerate().take(group.len() + 1) {
-            *digit = DIGITS[(all >> (18 - 6 * place)) as usize & 63];
-        }
-    }
-    key
 }
 
 /// Trailers as lines of a trailer section. Those that do not belong there are left out (RFC 9110 §6.5.1).
@@ -343,14 +333,4 @@ fn is_of_connection(name: &HeaderName) -> bool {
         *name,
         header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::SEC_WEBSOCKET_ACCEPT
     ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_of_websocket_is_base64() {
-        assert_eq!(&websocket_key(*b"the sample nonce"), b"dGhlIHNhbXBsZSBub25jZQ==");
-    }
 }

@@ -5,6 +5,7 @@
 
 mod body;
 mod downstream;
+mod grpc_web;
 mod heartbeat;
 mod io;
 mod message;
@@ -12,6 +13,7 @@ mod names;
 mod upstream;
 
 pub use downstream::{Accepted, Downstream, DownstreamLimits};
+pub use grpc_web::{Decoder as GrpcWebDecoder, encode as grpc_web_text, is_grpc_web};
 pub use io::Io;
 pub use upstream::Upstream;
 

@@ -18,6 +18,7 @@ use http::Response;
 
 use super::{
     body::{Armed, Incoming, Outgoing, broken},
+    grpc_web::GrpcWeb,
     heartbeat::Heartbeat,
     io::{Io, READS_PER_POLL},
     message::{Framing, put_interim, put_response, request_of, room_for_response},
@@ -126,13 +127,15 @@ impl Upstream {
         self.connection.streams.get()
     }
 
-    /// A stream, as a connection that takes one request.
-    pub fn open(&self) -> Stream {
+    /// A stream, as a connection that takes one request. `speaks_web`: requests of gRPC-Web become ones of gRPC.
+    pub fn open(&self, speaks_web: bool) -> Stream {
         self.connection.streams.set(self.connection.streams.get() + 1);
         let shared = Rc::new(RefCell::new(Shared {
             connection: Rc::clone(&self.connection),
             sender: Some(self.sender.clone()),
             method: Method::Get,
+            speaks_web,
+            web: None,
             response: None,
             body: None,
             waiting: None,
@@ -171,6 +174,9 @@ struct Shared {
     /// Until the request's head is sent.
     sender: Option<SendRequest<Bytes>>,
     method: Method,
+    speaks_web: bool,
+    /// How the request was gRPC-Web.
+    web: Option<GrpcWeb>,
     /// Until the final response comes.
     response: Option<ResponseFuture>,
     body: Option<Outgoing>,
@@ -274,12 +280,19 @@ impl StreamTx {
                 Ok(Parsed::Partial) | Err(_) => None,
             };
             shared.method = head.method;
+            let request = request.map(|mut request| {
+                if shared.speaks_web {
+                    shared.web = GrpcWeb::translate_request(request.headers_mut());
+                }
+                request
+            });
+            let decoder = shared.web.and_then(GrpcWeb::decoder);
             let body = BodyReader::request(head.body, u64::MAX);
             let ends = body.is_done();
             match request.map(|request| sender.send_request(request, ends)) {
                 Some(Ok((response, send))) => {
                     shared.response = Some(response);
-                    shared.body = (!ends).then(|| Outgoing::new(send, Some(body)));
+                    shared.body = (!ends).then(|| Outgoing::new(send, Some(body)).decoded(decoder));
                 }
                 Some(Err(error)) => shared.failure = Some(failure_of(&error)),
                 // HTTP/2 cannot say it: an upgrade, for one.
@@ -366,19 +379,26 @@ impl StreamRx {
             }
         };
         shared.response = None;
+        let web = shared.web;
         drop(shared);
-        Poll::Ready(self.begin(response, method))
+        Poll::Ready(self.begin(response, method, web))
     }
 
-    fn begin(&mut self, response: Response<RecvStream>, method: Method) -> Outcome<usize> {
-        let (parts, body) = response.into_parts();
+    fn begin(
+        &mut self,
+        response: Response<RecvStream>,
+        method: Method,
+        web: Option<GrpcWeb>,
+    ) -> Outcome<usize> {
+        let (mut parts, body) = response.into_parts();
+        let web = web.filter(|web| web.translate_response(&mut parts.headers));
         let response = Response::from_parts(parts, ());
         let mut framing = Framing::None;
         let outcome = head(&response, |buf| {
             put_response(&response, method == Method::Head, !body.is_end_stream(), buf)
                 .map(|put| framing = put)
         });
-        self.body = Some(Incoming::new(body, framing));
+        self.body = Some(Incoming::new(body, framing).translated(web));
         outcome
     }
 }

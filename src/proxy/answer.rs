@@ -8,7 +8,7 @@ use super::{
     core::Scratch,
     error::Error,
     exchange::{Asked, Exchange, Next},
-    facts::Facts,
+    facts::{Facts, grpc_type},
     generation::Generation,
     heads, policies,
     record::Record,
@@ -18,8 +18,8 @@ use super::{
 use crate::{
     buf::{Buf, FRAMING_BYTES},
     clock::Timer,
-    http::{body::BodyReader, field::FieldName, method::Method, version::Version},
-    policy::{grpc, headers::HeaderEdits},
+    http::{body::BodyReader, method::Method, version::Version},
+    policy::headers::HeaderEdits,
     table::Action,
     telemetry::text::append_decimal,
 };
@@ -177,10 +177,7 @@ pub(super) async fn refuse(
     }
     let reply = reply::reply(error);
     let head = &scratch.request;
-    let content_type = head.fields.find(FieldName::ContentType).filter(|_| record.is_understood);
-    let is_grpc = connection.is_stream
-        && head.method == Method::Post
-        && content_type.is_some_and(|field| grpc::is_grpc(field.value_at.bytes(bytes)));
+    let grpc = record.is_understood.then(|| grpc_type(head, bytes, connection.is_stream)).flatten();
     let asker = reply::Asker {
         id: record.id.as_bytes(),
         name: &table.forwarding.via,
@@ -188,7 +185,7 @@ pub(super) async fn refuse(
         keep_alive,
         version: if record.is_understood { head.version } else { Version::Http11 },
         date: core.clock.date(),
-        is_grpc,
+        grpc,
     };
     let Some(mut out) = Buf::take_reserved() else { return Next::Close };
     // By TLS it becomes a record where it lies: there may be no other buffer.

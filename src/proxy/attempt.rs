@@ -397,7 +397,7 @@ impl Responding<'_> {
             Failed::Receive(Wait::ExchangeTimeout) | Failed::Send(Wait::ExchangeTimeout) => {
                 Error::ExchangeTimeout
             }
-            Failed::Receive(Wait::Broken | Wait::Refused) => Error::ResponseBody,
+            Failed::Receive(Wait::Broken | Wait::Malformed | Wait::Refused) => Error::ResponseBody,
             Failed::Body(error) => Error::of_response_body(error),
             Failed::Send(wait) => Error::of_client(wait),
             Failed::NoBuffer | Failed::Receive(Wait::NoBuffer) => Error::NoBuffer,

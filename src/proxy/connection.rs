@@ -411,7 +411,7 @@ impl Connection {
             Wait::ExchangeTimeout => refused(Error::Drained, None, began_us),
             Wait::Timeout => refused(Error::HeadTimeout, None, began_us),
             Wait::NoBuffer => refused(Error::NoBuffer, None, began_us),
-            Wait::Broken | Wait::Refused => NoRequest::Quiet,
+            Wait::Broken | Wait::Malformed | Wait::Refused => NoRequest::Quiet,
         })
     }
 

@@ -127,7 +127,7 @@ impl Error {
         match wait {
             Wait::Timeout => Self::WriteStall,
             Wait::ExchangeTimeout => Self::ExchangeTimeout,
-            Wait::Broken | Wait::Refused => Self::ClientGone,
+            Wait::Broken | Wait::Malformed | Wait::Refused => Self::ClientGone,
             Wait::NoBuffer => Self::NoBuffer,
         }
     }

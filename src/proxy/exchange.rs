@@ -414,9 +414,10 @@ async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Opti
     let (core, deadline) = (x.core, &x.connection.deadline);
     // For a connection that someone else opens, or for a stream to end.
     deadline.set(Timer::Response, target.cluster.connect_ms.max(policy.queue_timeout_ms));
-    let found =
-        in_time(deadline, Error::QueueTimeout, |cx| pool.shared.poll_stream(policy, core.clock.now_ms(), cx))
-            .await?;
+    let found = in_time(deadline, Error::QueueTimeout, |cx| {
+        pool.shared.poll_stream(policy, target.cluster.grpc_web, core.clock.now_ms(), cx)
+    })
+    .await?;
     match found {
         Found::Stream(stream) => {
             deadline.clear(Timer::Response);
@@ -462,7 +463,7 @@ async fn open_shared(
                 // A panic in it is its streams' end.
                 let _ = guard(driver).await;
             });
-            let stream = opening.opened(upstream, core.clock.now_ms());
+            let stream = opening.opened(upstream, target.cluster.grpc_web, core.clock.now_ms());
             Ok(Some((Lease::of_stream(pool, stream, policy), false)))
         }
         Connected::Http1(stream) => {

@@ -9,6 +9,7 @@ use crate::{
         method::Method,
         request::{RequestHead, TargetForm},
     },
+    http2::is_grpc_web,
     policy::{
         cookie, grpc,
         template::{TlsVariable, Value, Variable, Variables},
@@ -110,12 +111,9 @@ impl<'f> Facts<'f> {
                 .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://") != self.is_secured)
     }
 
-    /// Whether it is a call of gRPC.
+    /// Whether it is a call of gRPC, or of gRPC-Web.
     pub(super) fn is_grpc(&self) -> bool {
-        // By HTTP/2 and POST only: to anyone else, a cache for one, its answers would say something else.
-        self.is_stream
-            && self.head.method == Method::Post
-            && self.values(FieldName::ContentType).next().is_some_and(grpc::is_grpc)
+        grpc_type(self.head, self.bytes, self.is_stream).is_some()
     }
 
     /// How long the caller of gRPC waits, in ms; the route's limit if that is less. 0: no limit.
@@ -135,6 +133,19 @@ impl<'f> Facts<'f> {
     pub(super) fn scheme(&self) -> &'static str {
         if self.is_secured { "https" } else { "http" }
     }
+}
+
+/// The content type of a call of gRPC, or of gRPC-Web, as it is answered by; `None`: it is none.
+pub(super) fn grpc_type(head: &RequestHead, bytes: &[u8], is_stream: bool) -> Option<&'static str> {
+    if head.method != Method::Post {
+        return None;
+    }
+    let content_type = head.fields.find(FieldName::ContentType)?.value_at.bytes(bytes);
+    // gRPC by HTTP/2 only: to anyone else, a cache for one, its answers would say something else.
+    if is_stream && grpc::is_grpc(content_type) {
+        return Some("application/grpc");
+    }
+    is_grpc_web(content_type).then_some("application/grpc-web+proto")
 }
 
 impl<'f> Facts<'f> {

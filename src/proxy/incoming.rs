@@ -87,8 +87,8 @@ impl<'a> Incoming<'a> {
                 Err(Wait::ExchangeTimeout) => return Err(Error::ExchangeTimeout),
                 Err(Wait::NoBuffer) => return Err(Error::NoBuffer),
                 Err(Wait::Refused) => return Err(Error::UpstreamRefused),
-                Err(Wait::Broken) if had == 0 => return Err(Error::UpstreamClosed),
-                Err(Wait::Broken) => return Err(Error::ResponseTruncated),
+                Err(Wait::Broken | Wait::Malformed) if had == 0 => return Err(Error::UpstreamClosed),
+                Err(Wait::Broken | Wait::Malformed) => return Err(Error::ResponseTruncated),
             }
         }
     }

@@ -73,9 +73,10 @@ impl Outgoing<'_> {
                 return Error::ExchangeTimeout;
             }
             Err(Failed::Send(Wait::Timeout)) => return Error::UpstreamStall,
+            Err(Failed::Send(Wait::Malformed)) => return Error::BodyMalformed,
             Err(Failed::Send(Wait::Broken | Wait::Refused)) => self.progress.send_failed.set(true),
             Err(Failed::Receive(Wait::Timeout)) => return Error::BodyTimeout,
-            Err(Failed::Receive(Wait::Broken | Wait::Refused)) => return Error::ClientGone,
+            Err(Failed::Receive(Wait::Broken | Wait::Malformed | Wait::Refused)) => return Error::ClientGone,
             Err(Failed::Body(error)) => return Error::of_request_body(error),
             Err(Failed::NoBuffer | Failed::Receive(Wait::NoBuffer) | Failed::Send(Wait::NoBuffer)) => {
                 return Error::NoBuffer;
@@ -145,6 +146,7 @@ impl Outgoing<'_> {
                     Poll::Pending => {}
                     Poll::Ready(Err(Wait::Timeout)) => return Poll::Ready(Error::UpstreamStall),
                     Poll::Ready(Err(Wait::ExchangeTimeout)) => return Poll::Ready(Error::ExchangeTimeout),
+                    Poll::Ready(Err(Wait::Malformed)) => return Poll::Ready(Error::BodyMalformed),
                     Poll::Ready(result) => {
                         self.progress.request_sent.set(result.is_ok());
                         self.progress.send_failed.set(result.is_err());

@@ -35,6 +35,8 @@ pub(super) enum Wait {
     Broken,
     /// Something came, and the core has no buffer left for it.
     NoBuffer,
+    /// What is to be sent cannot be what the other side made it out to be.
+    Malformed,
     /// The peer says that it has not looked at the request, which may be sent again.
     Refused,
 }
@@ -47,6 +49,11 @@ impl Wait {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             _ => Self::Broken,
         }
+    }
+
+    /// What a failed send means.
+    fn of_send(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::InvalidInput { Self::Malformed } else { Self::Broken }
     }
 }
 
@@ -135,7 +142,7 @@ impl Unwatched {
         }
         if let Poll::Ready(result) = tx.look(cx) {
             deadline.clear(timer);
-            return Poll::Ready(result.map_err(|_| Wait::Broken));
+            return Poll::Ready(result.map_err(|error| Wait::of_send(&error)));
         }
         match &mut self.late {
             Some(standstill) => standstill.poll(|| tx.taken(), deadline, timer),
@@ -176,7 +183,7 @@ async fn finished(tx: &mut Tx, deadline: &Deadline, timer: Timer, stall_ms: u64)
     let mut standstill = Standstill::begin(deadline, timer, stall_ms);
     let finished = poll_fn(|cx| match tx.poll_sent(cx) {
         Poll::Ready((Ok(()), buf)) => Poll::Ready(Ok(buf)),
-        Poll::Ready((Err(_), _)) => Poll::Ready(Err(Wait::Broken)),
+        Poll::Ready((Err(error), _)) => Poll::Ready(Err(Wait::of_send(&error))),
         Poll::Pending => standstill.poll(|| tx.taken(), deadline, timer),
     })
     .await;

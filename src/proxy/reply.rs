@@ -186,8 +186,8 @@ pub(super) struct Asker<'a> {
     pub(super) keep_alive: bool,
     pub(super) version: Version,
     pub(super) date: [u8; HTTP_DATE_BYTES],
-    /// Whether it is a caller of gRPC, who looks for a failure in other places.
-    pub(super) is_grpc: bool,
+    /// The content type for a caller of gRPC, who looks for a failure in other places.
+    pub(super) grpc: Option<&'static str>,
 }
 
 /// Writes the answer to a failure. `lines` are whole ones that go with it; `body` is scratch space.
@@ -210,10 +210,10 @@ pub(super) fn write(
         503 => lines.extend_from_slice(b"Retry-After: 1\r\n"),
         _ => {}
     }
-    let (status, content_type) = if asker.is_grpc {
+    let (status, content_type) = if let Some(content_type) = asker.grpc {
         body.clear();
         grpc::append_status(grpc::Status::of_http(reply.status), reply.reason.detail(), lines);
-        (200, "application/grpc")
+        (200, content_type)
     } else {
         problem(reply, asker.id, body);
         (reply.status, "application/problem+json")
@@ -272,8 +272,44 @@ pub(super) fn overloaded(core: &Core) -> Option<Buf> {
         keep_alive: false,
         version: Version::Http11,
         date,
-        is_grpc: false,
+        grpc: None,
     };
     write(&mut out, reply, &asker, &mut Vec::new(), &mut Vec::new()).ok()?;
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
+    #[test]
+    fn every_reason_is_documented() {
+        let missing: Vec<_> = REASONS
+            .iter()
+            .map(|reason| reason.kind())
+            .filter(|kind| !OPERATIONS.contains(&format!("`{kind}`")))
+            .collect();
+        assert!(missing.is_empty(), "docs/operations.md does not say what these mean: {missing:?}");
+    }
+
+    #[test]
+    fn what_a_status_is_to_grpc_is_documented() {
+        let (_, rest) =
+            OPERATIONS.split_once("| the gateway's status | `grpc-status` |\n|---|---|\n").unwrap();
+        let (table, _) = rest.split_once("| others | 2 unknown |").unwrap();
+        let mut documented = Vec::new();
+        for row in table.lines() {
+            let (statuses, grpc) = row.trim_matches(['|', ' ']).split_once(" | ").unwrap();
+            let grpc: u8 = grpc.split_once(' ').unwrap().0.parse().unwrap();
+            for status in statuses.split(", ").map(|status| status.parse().unwrap()) {
+                assert_eq!(grpc::Status::of_http(status) as u8, grpc, "{status}");
+                documented.push(status);
+            }
+        }
+        for status in (400..600).filter(|status| !documented.contains(status)) {
+            assert_eq!(grpc::Status::of_http(status), grpc::Status::Unknown, "{status}");
+        }
+    }
 }

@@ -74,7 +74,7 @@ impl Direction<'_> {
 
 fn end_of(wait: Wait) -> TunnelEnd {
     match wait {
-        Wait::Broken | Wait::Refused | Wait::Timeout => TunnelEnd::Broken,
+        Wait::Broken | Wait::Malformed | Wait::Refused | Wait::Timeout => TunnelEnd::Broken,
         Wait::ExchangeTimeout => TunnelEnd::Idle,
         Wait::NoBuffer => TunnelEnd::NoBuffer,
     }

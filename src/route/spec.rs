@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::{
-    config::types::{Match, ValueMatch},
+    config::types::{GrpcMatch, Match, ValueMatch},
     regex::RegexError,
 };
 
@@ -53,6 +53,9 @@ pub enum ValueSpec {
 
 impl From<&Match> for RouteSpec {
     fn from(matches: &Match) -> Self {
+        if let Some(grpc) = &matches.grpc {
+            return grpc_call(matches, grpc);
+        }
         let path = match (&matches.path, &matches.path_regex) {
             (None, None) => PathSpec::Any,
             (Some(pattern), None) => PathSpec::Pattern(pattern.clone()),
@@ -67,6 +70,23 @@ impl From<&Match> for RouteSpec {
             query: matches.query.iter().map(|(name, value)| (name.clone(), value.into())).collect(),
         }
     }
+}
+
+/// What a `Content-Type` of gRPC is like, gRPC-Web's included.
+const GRPC_TYPES: &str = "(?i)application/grpc(-web(-text)?)?([+; ].*)?";
+
+/// A call of gRPC is a POST to `/service/method` with a content type of its own.
+fn grpc_call(matches: &Match, grpc: &GrpcMatch) -> RouteSpec {
+    let path = match (&grpc.service, &grpc.method) {
+        (Some(service), Some(method)) => PathSpec::Pattern(format!("/{service}/{method}")),
+        (Some(service), None) => PathSpec::Pattern(format!("/{service}/{{grpc_method}}")),
+        (None, Some(method)) => PathSpec::Pattern(format!("/{{grpc_service}}/{method}")),
+        (None, None) => PathSpec::Pattern("/{grpc_service}/{grpc_method}".into()),
+    };
+    let others = Match { grpc: None, path: None, path_regex: None, method: None, ..matches.clone() };
+    let mut spec = RouteSpec { path, methods: vec!["POST".into()], ..RouteSpec::from(&others) };
+    spec.headers.push(("content-type".into(), ValueSpec::Regex(GRPC_TYPES.into())));
+    spec
 }
 
 impl From<&ValueMatch> for ValueSpec {

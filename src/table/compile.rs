@@ -147,6 +147,7 @@ impl Compiler<'_, '_> {
                 },
                 tls,
                 protocol: cluster.protocol,
+                grpc_web: cluster.grpc_web,
                 proxy_protocol: cluster.proxy_protocol,
                 connect_ms: cluster.timeouts.connect.as_millis(),
                 first_byte_ms: cluster.timeouts.first_byte.as_millis(),

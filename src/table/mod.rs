@@ -268,6 +268,8 @@ pub struct Cluster {
     pub tls: Option<Arc<ClientTls>>,
     /// The version of HTTP that is spoken.
     pub protocol: UpstreamProtocol,
+    /// Whether gRPC-Web is made into gRPC.
+    pub grpc_web: bool,
     /// The PROXY header that connections to endpoints begin with.
     pub proxy_protocol: Option<ProxyVersion>,
     /// Until an endpoint accepts, in ms.

@@ -49,8 +49,8 @@ pub struct Opening {
 
 impl Opening {
     /// Here is one.
-    pub fn opened(self, upstream: Upstream, now_ms: u64) -> Stream {
-        let stream = upstream.open();
+    pub fn opened(self, upstream: Upstream, speaks_web: bool, now_ms: u64) -> Stream {
+        let stream = upstream.open(speaks_web);
         self.shared.connections.borrow_mut().push(Kept { upstream, born_ms: now_ms, used_ms: now_ms });
         self.shared.prefers_http1.set(false);
         stream
@@ -75,11 +75,12 @@ impl Shared {
         self.prefers_http1.get()
     }
 
-    /// A stream, or the right to open a connection for one; pending while someone else opens one, and while all are full and
+    /// A stream (see [`Upstream::open`]), or the right to open a connection for one; pending while someone else opens one, and while all are full and
     /// no more may be opened.
     pub fn poll_stream(
         self: &Rc<Self>,
         policy: &PoolPolicy,
+        speaks_web: bool,
         now_ms: u64,
         cx: &mut Context<'_>,
     ) -> Poll<Found> {
@@ -90,7 +91,7 @@ impl Shared {
         let mut young = connections.iter_mut().filter(|kept| is_young(kept));
         if let Some(kept) = young.find_map(|kept| kept.upstream.has_room().then_some(kept)) {
             kept.used_ms = now_ms;
-            return Poll::Ready(Found::Stream(kept.upstream.open()));
+            return Poll::Ready(Found::Stream(kept.upstream.open(speaks_web)));
         }
         let may_open = policy.max_connections == 0 || connections.len() < policy.max_connections;
         if may_open && !self.is_opening.replace(true) {

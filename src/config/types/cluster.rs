@@ -30,6 +30,10 @@ pub struct Cluster {
     /// lets each endpoint choose by ALPN, and needs `tls`.
     #[serde(default)]
     pub protocol: UpstreamProtocol,
+    /// Makes requests of gRPC-Web into gRPC for endpoints that speak only that, and their answers into gRPC-Web. For
+    /// `protocol = "h2"` or `"auto"`.
+    #[serde(default)]
+    pub grpc_web: bool,
     /// Begins each connection to an endpoint with a PROXY header of this version, `"v1"` or `"v2"`, which names the client's address
     /// and the one it connected to. Such a connection carries one request and is closed after it. With `protocol = "h1"` only.
     pub proxy_protocol: Option<ProxyVersion>,

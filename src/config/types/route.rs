@@ -58,12 +58,24 @@ pub struct Match {
     pub path: Option<String>,
     /// A regex over the whole canonical path, with named captures. Instead of `path`.
     pub path_regex: Option<String>,
+    /// Calls of gRPC, gRPC-Web included, by their service and method. Instead of `path`, `path_regex` and `method`.
+    pub grpc: Option<GrpcMatch>,
     /// One of these methods. `GET` does not imply `HEAD`.
     pub method: Option<OneOrMany<String>>,
     /// Fields and their values.
     pub header: BTreeMap<String, ValueMatch>,
     /// Query parameters and their values.
     pub query: BTreeMap<String, ValueMatch>,
+}
+
+/// Calls of gRPC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcMatch {
+    /// The service with its package: `"shop.v1.Cart"`. Default: any.
+    pub service: Option<String>,
+    /// The method: `"AddItem"`. Default: any.
+    pub method: Option<String>,
 }
 
 /// A value: exact text, `{ regex = "…" }` over the whole value, or `{ present = true }` (or `false`).

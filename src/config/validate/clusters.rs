@@ -17,6 +17,11 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
         host(index, cluster, report);
         tls::cluster(index, cluster, report);
         waits(index, cluster, report);
+        if cluster.grpc_web && cluster.protocol == UpstreamProtocol::Http1 {
+            let error = Diagnostic::error("gRPC is spoken by HTTP/2 only");
+            let path = key_path!["cluster", index, "grpc_web"];
+            report.push_at(&path, error.hint("set `protocol = \"h2\"`"));
+        }
         if cluster.proxy_protocol.is_some() && cluster.protocol != UpstreamProtocol::Http1 {
             let error = Diagnostic::error(
                 "a connection of HTTP/2 carries requests of many clients, and a PROXY header names one",

@@ -7,7 +7,7 @@ use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::{Key, key_path},
-    types::{ClusterShare, Config, HeaderEdits, Match, Redirect, Respond, Route},
+    types::{ClusterShare, Config, GrpcMatch, HeaderEdits, Match, Redirect, Respond, Route},
     values::{OneOrMany, Span},
 };
 
@@ -209,6 +209,9 @@ fn matches(index: usize, matches: &Match, report: &mut Report) {
         report
             .push_at_key(&at("path_regex"), error.hint("keep one of them").also(place, "`path` is set here"));
     }
+    if let Some(grpc) = &matches.grpc {
+        self::grpc(index, matches, grpc, report);
+    }
     for (key, list) in [("host", &matches.host), ("method", &matches.method)] {
         if list.as_ref().is_some_and(|list| list.as_slice().is_empty()) {
             let error = Diagnostic::error(format!("no request has a `{key}` out of an empty list"));
@@ -226,6 +229,43 @@ fn matches(index: usize, matches: &Match, report: &mut Report) {
     }
     for name in matches.header.keys() {
         fields::field_name_key(&key_path!["route", index, "match", "header", name], name, report);
+    }
+}
+
+fn grpc(index: usize, matches: &Match, grpc: &GrpcMatch, report: &mut Report) {
+    let others = [
+        ("path", matches.path.is_some()),
+        ("path_regex", matches.path_regex.is_some()),
+        ("method", matches.method.is_some()),
+    ];
+    for (key, _) in others.iter().filter(|(_, is_set)| *is_set) {
+        let error = Diagnostic::error(format!(
+            "`grpc` says what `{key}` would: calls are POSTs to `/service/method`"
+        ));
+        report
+            .push_at_key(&key_path!["route", index, "match", *key], error.hint(format!("leave `{key}` out")));
+    }
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    if let Some(service) = &grpc.service
+        && !service.split('.').all(is_name)
+    {
+        let error = Diagnostic::error("this is not the name of a service");
+        report.push_at(
+            &key_path!["route", index, "match", "grpc", "service"],
+            error.hint("with its package, as in the `.proto` file: \"shop.v1.Cart\""),
+        );
+    }
+    if let Some(method) = &grpc.method
+        && !is_name(method)
+    {
+        let error = Diagnostic::error("this is not the name of a method");
+        report.push_at(
+            &key_path!["route", index, "match", "grpc", "method"],
+            error.hint("such as \"AddItem\""),
+        );
     }
 }
 
