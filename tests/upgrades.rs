@@ -208,6 +208,20 @@ fn silence_ends_a_tunnel_and_talk_in_one_direction_keeps_it() {
 }
 
 #[test]
+fn a_tunnel_has_an_age_however_much_is_said() {
+    let (gateway, mut client, mut server) =
+        switched("timeouts = { tunnel_age = \"700ms\", tunnel_idle = \"600ms\" }");
+    client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    // It talks until it is ended.
+    while client.stream.peek(&mut [0]).is_err() {
+        client.try_send("tick");
+    }
+    assert!(client.is_ended());
+    server.rest();
+    assert_eq!(end_of(&gateway), "tunnel-aged");
+}
+
+#[test]
 fn a_refused_upgrade_is_an_ordinary_response() {
     let (_gateway, mut client, accepted) = by_hand("");
     client.send(WEBSOCKET);

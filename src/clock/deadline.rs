@@ -146,6 +146,11 @@ impl Deadline {
         self.entry().at_ms[timer as usize].set(NEVER);
     }
 
+    /// The time that its timers go by.
+    pub fn now_ms(&self) -> u64 {
+        self.all.now_ms.get()
+    }
+
     /// Whether `timer` has run out.
     #[inline]
     pub fn has_expired(&self, timer: Timer) -> bool {

@@ -210,6 +210,8 @@ pub struct Timeouts {
     pub write_stall: Span,
     /// How long an upgraded connection may be silent in both directions. `"0s"`: forever.
     pub tunnel_idle: Span,
+    /// How long an upgraded connection may last, however much is said on it. `"0s"`: as long as both sides want.
+    pub tunnel_age: Span,
 }
 
 impl Default for Timeouts {
@@ -222,6 +224,7 @@ impl Default for Timeouts {
             connection_age: Span::secs(0),
             write_stall: Span::secs(30),
             tunnel_idle: Span::secs(3600),
+            tunnel_age: Span::secs(0),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Messages of the `h2` crate as heads of HTTP/1 and back. What HTTP/2 forbids and `h2` does not look at is refused here; all
 //! else is left to the one parser that judges every request.
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
@@ -15,6 +16,7 @@ use crate::{
     buf::Buf,
     http::{
         field::{Field, FieldName},
+        method as http1,
         request::{RequestHead, TargetForm},
         response::ResponseHead,
     },
@@ -245,7 +247,7 @@ fn append(
 pub(super) fn request_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> Option<Request<()>> {
     let method = Method::from_bytes(head.method_at.bytes(bytes)).ok()?;
     let authority = head.authority.bytes(bytes);
-    // An upgrade is left out: whoever asks for one can do without (RFC 9110 §7.8).
+    // An upgrade is left out: whoever asks for one can do without (RFC 9110 §7.8). But see `connect_of`.
     if head.target == TargetForm::Authority {
         return None;
     }
@@ -270,6 +272,40 @@ pub(super) fn request_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> 
     // What comes back has room for them, and some endpoints (gRPC's) insist on hearing so.
     fields.insert(header::TE, HeaderValue::from_static("trailers"));
     Some(request)
+}
+
+/// A request for a WebSocket as an extended CONNECT (RFC 8441 §5), and the `Sec-WebSocket-Key` that its answer is for; `None`:
+/// it is another request, or one that is malformed.
+pub(super) fn connect_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> Option<(Request<()>, Bytes)> {
+    let upgrade = head.upgrade?.bytes(bytes);
+    if head.method != http1::Method::Get || !upgrade.eq_ignore_ascii_case(b"websocket") {
+        return None;
+    }
+    let mut request = request_of(head, bytes, is_secured)?;
+    let key = request.headers_mut().remove(header::SEC_WEBSOCKET_KEY)?;
+    request.headers_mut().remove(header::TE);
+    *request.method_mut() = Method::CONNECT;
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    Some((request, Bytes::copy_from_slice(key.as_bytes())))
+}
+
+/// Puts the head that says an endpoint has become a WebSocket, for the key that the client gave.
+pub(super) fn put_switched(response: &Response<()>, key: &[u8], out: &mut Buf) -> Option<()> {
+    /// RFC 6455 §1.3.
+    const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let mut sum = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    sum.update(key);
+    sum.update(GUID);
+    let accept = base64(sum.finish().as_ref());
+    let mut head = Head { out, fits: true };
+    head.put(&[b"HTTP/1.1 101 \r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "]);
+    head.put(&[&accept, b"\r\n"]);
+    let fields = response.headers().iter().filter(|(name, _)| !is_of_connection(name));
+    for (name, value) in fields.filter(|(name, _)| **name != header::CONTENT_LENGTH) {
+        head.put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+    head.put(&[b"\r\n"]);
+    head.fits.then_some(())
 }
 
 /// Bytes that a response's head may take.

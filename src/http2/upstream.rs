@@ -21,7 +21,7 @@ use super::{
     grpc_web::GrpcWeb,
     heartbeat::Heartbeat,
     io::{Io, READS_PER_POLL},
-    message::{Framing, put_interim, put_response, request_of, room_for_response},
+    message::{Framing, connect_of, put_interim, put_response, put_switched, request_of, room_for_response},
 };
 use crate::{
     buf::{Buf, FRAMING_BYTES, LARGE_BYTES, SMALL_BYTES, Size},
@@ -136,6 +136,7 @@ impl Upstream {
             method: Method::Get,
             speaks_web,
             web: None,
+            key: None,
             response: None,
             body: None,
             waiting: None,
@@ -177,6 +178,8 @@ struct Shared {
     speaks_web: bool,
     /// How the request was gRPC-Web.
     web: Option<GrpcWeb>,
+    /// What a WebSocket's client wants to see answered.
+    key: Option<Bytes>,
     /// Until the final response comes.
     response: Option<ResponseFuture>,
     body: Option<Outgoing>,
@@ -273,13 +276,22 @@ impl StreamTx {
             let parsed = parse_request(buf.filled(), &mut 0, &limits, head);
             let request = match parsed {
                 Ok(Parsed::Complete { head_len }) => {
-                    let request = request_of(head, &buf.filled()[..head_len], common.is_secured);
+                    let bytes = &buf.filled()[..head_len];
+                    let may_connect = sender.is_extended_connect_protocol_enabled();
+                    let request = match connect_of(head, bytes, common.is_secured).filter(|_| may_connect) {
+                        Some((request, key)) => {
+                            shared.key = Some(key);
+                            Some(request)
+                        }
+                        None => request_of(head, bytes, common.is_secured),
+                    };
                     buf.consume(head_len);
                     request
                 }
                 Ok(Parsed::Partial) | Err(_) => None,
             };
             shared.method = head.method;
+            let is_connect = shared.key.is_some();
             let request = request.map(|mut request| {
                 if shared.speaks_web {
                     shared.web = GrpcWeb::translate_request(request.headers_mut());
@@ -287,12 +299,13 @@ impl StreamTx {
                 request
             });
             let decoder = shared.web.and_then(GrpcWeb::decoder);
-            let body = BodyReader::request(head.body, u64::MAX);
-            let ends = body.is_done();
+            // What follows a CONNECT is the WebSocket's.
+            let body = (!is_connect).then(|| BodyReader::request(head.body, u64::MAX));
+            let ends = body.as_ref().is_some_and(BodyReader::is_done);
             match request.map(|request| sender.send_request(request, ends)) {
                 Some(Ok((response, send))) => {
                     shared.response = Some(response);
-                    shared.body = (!ends).then(|| Outgoing::new(send, Some(body)).decoded(decoder));
+                    shared.body = (!ends).then(|| Outgoing::new(send, body).decoded(decoder));
                 }
                 Some(Err(error)) => shared.failure = Some(failure_of(&error)),
                 // HTTP/2 cannot say it: an upgrade, for one.
@@ -380,8 +393,20 @@ impl StreamRx {
         };
         shared.response = None;
         let web = shared.web;
+        let key = shared.key.clone().filter(|_| response.status().is_success());
         drop(shared);
-        Poll::Ready(self.begin(response, method, web))
+        Poll::Ready(match key {
+            Some(key) => self.switch(response, &key),
+            None => self.begin(response, method, web),
+        })
+    }
+
+    /// The endpoint has become a WebSocket.
+    fn switch(&mut self, response: Response<RecvStream>, key: &[u8]) -> Outcome<usize> {
+        let (parts, body) = response.into_parts();
+        let response = Response::from_parts(parts, ());
+        self.body = Some(Incoming::new(body, Framing::Tunnel));
+        head(&response, |buf| put_switched(&response, key, buf))
     }
 
     fn begin(

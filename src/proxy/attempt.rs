@@ -16,7 +16,7 @@ use super::{
     policies,
     record::Record,
     relay::{Failed, Relay, Relayed, Unsent, Wait, append_payload, copy_of, end_sent, sent, settled},
-    tunnel::{Carried, TunnelEnd, tunnel},
+    tunnel::{Carried, Patience, TunnelEnd, tunnel},
 };
 use crate::{
     buf::Buf,
@@ -421,14 +421,20 @@ async fn carry(
 ) {
     x.core.figures.borrow_mut().counters.upgrades += 1;
     let carried = Carried::default();
-    let waits = (x.listener.timeouts.tunnel_idle_ms, x.listener.timeouts.write_stall_ms);
+    let timeouts = &x.listener.timeouts;
+    let patience = Patience {
+        idle_ms: timeouts.tunnel_idle_ms,
+        age_ms: timeouts.tunnel_age_ms,
+        stall_ms: timeouts.write_stall_ms,
+    };
     let Connection { stream, deadline, .. } = &mut *x.connection;
-    let end = tunnel(stream, upstream, from_client, from_upstream, deadline, waits, &carried).await;
+    let end = tunnel(stream, upstream, from_client, from_upstream, deadline, patience, &carried).await;
     if end != TunnelEnd::Closed {
         stream.tx.break_off();
         upstream.tx.break_off();
     }
-    let end = if end == TunnelEnd::Idle && x.core.is_cutting() { TunnelEnd::Drained } else { end };
+    let is_late = matches!(end, TunnelEnd::Idle | TunnelEnd::Aged);
+    let end = if is_late && x.core.is_cutting() { TunnelEnd::Drained } else { end };
     x.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
 }
 

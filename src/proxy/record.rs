@@ -182,6 +182,7 @@ impl Record {
             TunnelEnd::Closed => {}
             TunnelEnd::Broken => self.end = Some(Reason::TunnelBroken),
             TunnelEnd::Idle => self.end = Some(Reason::TunnelIdle),
+            TunnelEnd::Aged => self.end = Some(Reason::TunnelAged),
             TunnelEnd::Drained => self.end = Some(Reason::Drained),
             TunnelEnd::NoBuffer => self.end = Some(Reason::NoBuffer),
         }

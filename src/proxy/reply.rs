@@ -69,6 +69,7 @@ reasons! {
     BodyTruncated = "body-truncated", Some("http_request_error"), "The request's body ended before its end.";
     BodyTimeout = "body-timeout", Some("http_request_error"), "The request's body stopped coming.";
     TunnelIdle = "tunnel-idle", None, "The upgraded connection was silent for too long.";
+    TunnelAged = "tunnel-aged", None, "The upgraded connection has lasted as long as it may.";
     TunnelBroken = "tunnel-broken", None, "One side of the upgraded connection broke.";
     ClientGone = "client-gone", None, "The client closed the connection.";
     WriteStall = "write-stall", None, "The client took nothing of the response for too long.";

@@ -24,10 +24,48 @@ pub(super) enum TunnelEnd {
     Broken,
     /// Nothing came for too long.
     Idle,
+    /// It has lasted as long as it may.
+    Aged,
     /// The gateway is stopping.
     Drained,
     /// The core has no buffer left.
     NoBuffer,
+}
+
+/// How long a tunnel may be silent, and last; in ms, 0: no limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) idle_ms: u64,
+    pub(super) age_ms: u64,
+    /// While one side takes nothing.
+    pub(super) stall_ms: u64,
+}
+
+/// When a tunnel ends if nothing more is said.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    idle_ms: u64,
+    /// When it ends in any case.
+    over_ms: u64,
+}
+
+impl Life {
+    fn begin(patience: Patience, deadline: &Deadline) -> Self {
+        let over_ms = if patience.age_ms == 0 { u64::MAX } else { deadline.now_ms() + patience.age_ms };
+        Self { idle_ms: patience.idle_ms, over_ms }
+    }
+
+    /// Something was said.
+    fn renew(self, deadline: &Deadline) {
+        let left_ms = self.over_ms.saturating_sub(deadline.now_ms()).max(1);
+        let idle_ms = if self.idle_ms == 0 { u64::MAX } else { self.idle_ms };
+        let ms = left_ms.min(idle_ms);
+        deadline.set(Timer::Exchange, if ms > u64::MAX / 2 { 0 } else { ms });
+    }
+
+    fn is_over(self, deadline: &Deadline) -> bool {
+        deadline.now_ms() >= self.over_ms
+    }
 }
 
 /// One direction.
@@ -36,7 +74,7 @@ struct Direction<'t> {
     tx: &'t mut Tx,
     deadline: &'t Deadline,
     timer: Timer,
-    idle_ms: u64,
+    life: Life,
     stall_ms: u64,
     carried: &'t Cell<u64>,
 }
@@ -62,7 +100,7 @@ impl Direction<'_> {
             }
             let (count, buf) = received(self.rx, self.deadline, self.timer).await.map_err(end_of)?;
             // Traffic in either direction keeps the tunnel.
-            self.deadline.set(Timer::Exchange, self.idle_ms);
+            self.life.renew(self.deadline);
             if count == 0 {
                 self.tx.finish();
                 return Ok(());
@@ -94,17 +132,18 @@ pub(super) async fn tunnel(
     from_client: Option<Buf>,
     from_upstream: Option<Buf>,
     deadline: &Deadline,
-    (idle_ms, stall_ms): (u64, u64),
+    patience: Patience,
     carried: &Carried,
 ) -> TunnelEnd {
-    deadline.set(Timer::Exchange, idle_ms);
+    let life = Life::begin(patience, deadline);
+    life.renew(deadline);
     let up = Direction {
         rx: &mut client.rx,
         tx: &mut upstream.tx,
         deadline,
         timer: Timer::Request,
-        idle_ms,
-        stall_ms,
+        life,
+        stall_ms: patience.stall_ms,
         carried: &carried.up,
     };
     let down = Direction {
@@ -112,8 +151,8 @@ pub(super) async fn tunnel(
         tx: &mut client.tx,
         deadline,
         timer: Timer::Response,
-        idle_ms,
-        stall_ms,
+        life,
+        stall_ms: patience.stall_ms,
         carried: &carried.down,
     };
     deadline.clear(Timer::Request);
@@ -121,13 +160,14 @@ pub(super) async fn tunnel(
     let mut up = pin!(up.run(from_client));
     let mut down = pin!(down.run(from_upstream));
     let mut open = [true, true];
+    let aged = |end| if end == TunnelEnd::Idle && life.is_over(deadline) { TunnelEnd::Aged } else { end };
     poll_fn(|cx| {
         if open[0]
             && let Poll::Ready(end) = up.as_mut().poll(cx)
         {
             open[0] = false;
             if let Err(end) = end {
-                return Poll::Ready(end);
+                return Poll::Ready(aged(end));
             }
         }
         if open[1]
@@ -135,7 +175,7 @@ pub(super) async fn tunnel(
         {
             open[1] = false;
             if let Err(end) = end {
-                return Poll::Ready(end);
+                return Poll::Ready(aged(end));
             }
         }
         if open == [false, false] { Poll::Ready(TunnelEnd::Closed) } else { Poll::Pending }

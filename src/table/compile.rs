@@ -497,6 +497,7 @@ fn listener_rules(config: &Config, listener: &types::Listener, router: Arc<Route
             connection_age_ms: ours.connection_age.unwrap_or(timeouts.connection_age).as_millis(),
             write_stall_ms: ours.write_stall.unwrap_or(timeouts.write_stall).as_millis(),
             tunnel_idle_ms: ours.tunnel_idle.unwrap_or(timeouts.tunnel_idle).as_millis(),
+            tunnel_age_ms: ours.tunnel_age.unwrap_or(timeouts.tunnel_age).as_millis(),
         },
         // Unparsable networks were refused by validation.
         announced: listener.proxy_protocol.as_ref().map_or_else(Vec::new, |proxy| {

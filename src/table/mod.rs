@@ -179,6 +179,8 @@ pub struct Timeouts {
     pub write_stall_ms: u64,
     /// An upgraded connection without a byte in either direction.
     pub tunnel_idle_ms: u64,
+    /// An upgraded connection as a whole.
+    pub tunnel_age_ms: u64,
 }
 
 /// Fields that tell the upstream who asked.

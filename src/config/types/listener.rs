@@ -130,6 +130,8 @@ pub struct TimeoutsOverride {
     pub write_stall: Option<Span>,
     /// See `timeouts.tunnel_idle`.
     pub tunnel_idle: Option<Span>,
+    /// See `timeouts.tunnel_age`.
+    pub tunnel_age: Option<Span>,
 }
 
 /// Defaults that serde needs as functions.

@@ -16,8 +16,16 @@ pub(super) fn validate(config: &Config, listeners: &Names<'_>, report: &mut Repo
     ring_entries(&key_path!["runtime", "ring_entries"], config.runtime.ring_entries, report);
     cores(config, listeners, report);
     limits(&config.limits, report);
-    let Timeouts { handshake, head, body_idle, keep_alive, write_stall, connection_age: _, tunnel_idle: _ } =
-        config.timeouts;
+    let Timeouts {
+        handshake,
+        head,
+        body_idle,
+        keep_alive,
+        write_stall,
+        connection_age: _,
+        tunnel_idle: _,
+        tunnel_age: _,
+    } = config.timeouts;
     for (key, span) in [
         ("handshake", handshake),
         ("head", head),
@@ -120,6 +128,7 @@ pub(super) fn timeouts_override(index: usize, own: &TimeoutsOverride, report: &m
         write_stall,
         connection_age: _,
         tunnel_idle: _,
+        tunnel_age: _,
     } = own;
     for (key, span) in [
         ("handshake", handshake),
