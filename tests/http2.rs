@@ -228,6 +228,26 @@ fn the_preface_may_come_in_pieces() {
 }
 
 #[test]
+fn a_preface_byte_by_byte_is_waited_for_in_peace() {
+    let gateway = Gateway::start(&config(&format!("{H2C}\n{HERE}")));
+    let mut peer = gateway.connect();
+    let hello = [PREFACE.as_slice(), &settings(&[(frames::HEADER_TABLE_SIZE, 0)])].concat();
+    let (last, most) = hello.split_last().unwrap();
+    for byte in most {
+        peer.send([*byte]);
+        all_received([&peer.stream]);
+    }
+    // Who waits does not turn: others are served, in no time of the processor to speak of.
+    let before = gateway.processor_ticks();
+    (0..20).for_each(|_| serves_others(&gateway));
+    assert!(gateway.processor_ticks() - before < 100);
+    peer.send([*last]);
+    peer.send(frames::get(1, "/"));
+    let mut frames = Frames::beside(peer);
+    assert_eq!(frames.fate(1), Fate::Answered { status: 200, body: b"yes".to_vec() });
+}
+
+#[test]
 fn a_request_that_only_looks_like_the_preface_is_one_of_http1() {
     let upstream = echo();
     let gateway = before(upstream.address, "");

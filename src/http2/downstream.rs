@@ -18,7 +18,7 @@ use http::{Request, Response, StatusCode};
 use super::{
     body::{Armed, Incoming, Outgoing},
     heartbeat::Heartbeat,
-    io::{Io, READS_PER_POLL},
+    io::{Io, READS_PER_POLL, shaken},
     message::{Framing, Malformed, put_request, response_of, room_for},
 };
 use crate::{
@@ -107,7 +107,7 @@ impl Downstream {
             .max_local_error_reset_streams(Some(ERRORS_MAX))
             .enable_connect_protocol();
         let (is_secured, budget) = (io.is_secured(), io.budget());
-        let mut connection = builder.handshake(io).await?;
+        let mut connection = shaken(&budget, builder.handshake(io)).await?;
         let heartbeat = Heartbeat::new(connection.ping_pong(), deadline);
         Ok(Self {
             connection,

@@ -3,8 +3,9 @@
 
 use std::{
     cell::Cell,
+    future::{Future, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -30,6 +31,16 @@ pub struct Io {
 /// Reads in one poll of a connection: `h2` reads on for as long as something comes, and a peer that never stops would keep the
 /// core to itself.
 pub(super) const READS_PER_POLL: u32 = 16;
+
+/// Waits for a handshake. It may read as much in each poll as a connection may later.
+pub(super) async fn shaken<T>(budget: &Cell<u32>, handshake: impl Future<Output = T>) -> T {
+    let mut handshake = pin!(handshake);
+    poll_fn(|cx| {
+        budget.set(READS_PER_POLL);
+        handshake.as_mut().poll(cx)
+    })
+    .await
+}
 
 impl Io {
     /// `inbox`: what has come already.

@@ -20,7 +20,7 @@ use super::{
     body::{Armed, Incoming, Outgoing, broken},
     grpc_web::GrpcWeb,
     heartbeat::Heartbeat,
-    io::{Io, READS_PER_POLL},
+    io::{Io, READS_PER_POLL, shaken},
     message::{Framing, connect_of, put_interim, put_response, put_switched, request_of, room_for_response},
 };
 use crate::{
@@ -90,14 +90,13 @@ impl Upstream {
             .initial_max_send_streams(0);
         let io = Io::new(stream, None);
         let budget = io.budget();
-        let (sender, mut connection) = builder.handshake(io).await?;
-        budget.set(READS_PER_POLL);
-        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        let (sender, mut connection) = shaken(&budget, builder.handshake(io)).await?;
+        let settled = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(over) => Poll::Ready(over.and(Err(Reason::NO_ERROR.into()))),
             Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
-        })
-        .await?;
+        });
+        shaken(&budget, settled).await?;
         let common = Rc::new(Common {
             is_over: Cell::new(false),
             streams: Cell::new(0),
