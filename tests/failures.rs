@@ -202,6 +202,30 @@ fn a_connection_that_is_not_accepted_in_time() {
     assert_eq!(gateway.figure("upstream_connections_active"), 1);
 }
 
+#[test]
+fn a_client_that_leaves_while_an_endpoint_is_connected_to_is_not_waited_for() {
+    let (address, _listener, _held) = blackhole();
+    for keys in ["", "protocol = \"h2\"\n"] {
+        let keys = format!("timeouts = {{ connect = \"1h\" }}\n{keys}");
+        let gateway = Gateway::start(&config(&cluster(&[address], &keys)));
+        let mut client = gateway.connect();
+        client.send(get("/"));
+        gateway.wait_for_figure("exchanges_active", 1);
+        client.reset();
+        assert_eq!(gateway.log_line()["end"], "client-gone", "{keys}");
+        gateway.wait_for_figure("exchanges_active", 0);
+    }
+    // What it sends meanwhile is its next request.
+    let upstream = Upstream::saying("there");
+    let keys = "timeouts = { connect = \"300ms\" }\n";
+    let gateway = Gateway::start(&config(&cluster(&[address, upstream.address], keys)));
+    let mut client = gateway.connect();
+    client.send(get("/1"));
+    gateway.wait_for_figure("exchanges_active", 1);
+    client.send(get("/2"));
+    assert_eq!((client.response().text(), client.response().text()), ("there".into(), "there".into()));
+}
+
 /// An upstream that says this after a request, and then nothing.
 fn stalling(part: &'static str) -> Upstream {
     Upstream::scripted(move |mut peer, _| {

@@ -2205,6 +2205,37 @@ fn who_finds_no_stream_waits_for_one() {
 }
 
 #[test]
+fn so_many_wait_for_a_stream_as_may() {
+    let mut builder = server::Builder::new();
+    builder.max_concurrent_streams(1);
+    let (server, mut asked) = Server::asking(builder, None);
+    let gateway =
+        between(server.address, "pool = { max_connections = 1, queue = 2, queue_timeout = \"1h\" }");
+    let ask = || {
+        let mut peer = gateway.connect();
+        peer.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        peer
+    };
+    let mut first = ask();
+    let question = asked.question();
+    let (mut second, third) = (ask(), ask());
+    gateway.wait_for_figure("exchanges_active", 3);
+    assert_eq!(ask().response().status, 503);
+    assert_eq!(gateway.log_line()["end"], "queue-full");
+    // One that leaves makes room for another.
+    third.reset();
+    assert_eq!(gateway.log_line()["end"], "client-gone");
+    let mut fourth = ask();
+    gateway.wait_for_figure("exchanges_active", 3);
+    question.ok("yes");
+    assert_eq!(first.response().text(), "yes");
+    for _ in 0..2 {
+        asked.question().ok("yes");
+    }
+    assert_eq!((second.response().text(), fourth.response().text()), ("yes".into(), "yes".into()));
+}
+
+#[test]
 fn bodies_to_an_endpoint_of_http2() {
     let server = Server::answering(|head, body| {
         let mut answer = Answer::ok(body);

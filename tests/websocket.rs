@@ -21,8 +21,9 @@ use support::{Gateway, all_to_with, config, repository, tempdir::TempDir};
 fn node(script: &str) -> Command {
     let packages = repository("target/node/node_modules");
     assert!(packages.join("ws").is_dir(), "target/node is missing; `scripts/install-tools --tests` makes it");
+    // The whole of Autobahn's suite takes minutes.
     let mut command = Command::new("timeout");
-    command.args(["100", "node"]).arg(repository("tests/clients").join(script)).env("PACKAGES", packages);
+    command.args(["1500", "node"]).arg(repository("tests/clients").join(script)).env("PACKAGES", packages);
     command
 }
 

@@ -26,7 +26,7 @@ use super::{
     secure,
 };
 use crate::{
-    clock::{Deadline, Timer},
+    clock::Timer,
     config::types::{HalfClose, UpstreamProtocol},
     http::{
         body::BodyReader,
@@ -353,7 +353,7 @@ async fn acquire(
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Auto => !pool.shared.prefers_http1(),
     };
-    if is_shared && let Some(acquired) = acquire_stream(x, target).await? {
+    if is_shared && let Some(acquired) = acquire_stream(x, target, may_watch).await? {
         return Ok(acquired);
     }
     let acquired = poll_fn(|cx| {
@@ -378,7 +378,6 @@ async fn acquire(
             wait_turn(x, waiting, policy.queue_timeout_ms, may_watch).await?
         }
     };
-    let deadline = &x.connection.deadline;
     if was_idle && fresh_only {
         // What comes from the queue had a life before: in its place a new one is opened.
         lease.forget_connection();
@@ -387,17 +386,17 @@ async fn acquire(
         return Ok((lease, true));
     }
     core.figures.borrow_mut().counters.pool_misses += 1;
-    deadline.set(Timer::Response, target.cluster.connect_ms);
+    let (generation, ends) = (x.generation, x.connection.ends);
     let mut connecting = pin!(async {
         let mut socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
         if let Some(version) = target.cluster.proxy_protocol {
             // On the heap, so that other exchanges need no room for it.
-            Box::pin(announce(&mut socket, version, x.connection.ends)).await.map_err(Error::of_connect)?;
+            Box::pin(announce(&mut socket, version, ends)).await.map_err(Error::of_connect)?;
         }
-        secure::connect(core, socket, &x.generation.secrets, target).await
+        secure::connect(core, socket, &generation.secrets, target).await
     });
-    let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await;
-    deadline.clear(Timer::Response);
+    let limit = (target.cluster.connect_ms, Error::ConnectTimeout);
+    let connected = waited(x, may_watch, limit, |cx| connecting.as_mut().poll(cx)).await;
     lease.connected(connected??, core.clock.now_ms());
     Ok((lease, false))
 }
@@ -409,24 +408,26 @@ enum Connected<D> {
 }
 
 /// A stream of a connection to the endpoint that exchanges share; `None` when the endpoint turns out not to speak HTTP/2.
-async fn acquire_stream(x: &mut Exchange<'_>, target: Target<'_>) -> Result<Option<(Lease, bool)>, Error> {
+async fn acquire_stream(
+    x: &mut Exchange<'_>,
+    target: Target<'_>,
+    may_watch: bool,
+) -> Result<Option<(Lease, bool)>, Error> {
     let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
-    let (core, deadline) = (x.core, &x.connection.deadline);
+    let core = x.core;
     // For a connection that someone else opens, or for a stream to end.
-    deadline.set(Timer::Response, target.cluster.connect_ms.max(policy.queue_timeout_ms));
-    let found = in_time(deadline, Error::QueueTimeout, |cx| {
+    let limit = (target.cluster.connect_ms.max(policy.queue_timeout_ms), Error::QueueTimeout);
+    let found = waited(x, may_watch, limit, |cx| {
         pool.shared.poll_stream(policy, target.cluster.grpc_web, core.clock.now_ms(), cx)
-    })
-    .await?;
-    match found {
+    });
+    match found.await? {
         Found::Stream(stream) => {
-            deadline.clear(Timer::Response);
             core.figures.borrow_mut().counters.pool_hits += 1;
             Ok(Some((Lease::of_stream(pool, stream, policy), true)))
         }
         Found::QueueFull => Err(Error::QueueFull),
         // On the heap: exchanges that find a connection need no room for it, and do not move that room about.
-        Found::Open(opening) => Box::pin(open_shared(x, target, opening)).await,
+        Found::Open(opening) => Box::pin(open_shared(x, target, opening, may_watch)).await,
     }
 }
 
@@ -435,28 +436,27 @@ async fn open_shared(
     x: &mut Exchange<'_>,
     target: Target<'_>,
     opening: Opening,
+    may_watch: bool,
 ) -> Result<Option<(Lease, bool)>, Error> {
     let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
-    let (core, deadline) = (x.core, &x.connection.deadline);
-    deadline.set(Timer::Response, target.cluster.connect_ms);
+    let (core, generation, head_bytes) = (x.core, x.generation, x.listener.head.head_bytes as u32);
     x.record.on_wait(core);
     core.figures.borrow_mut().counters.pool_misses += 1;
     let is_asked = target.cluster.protocol == UpstreamProtocol::Auto;
     let mut connecting = pin!(async {
         let socket = net::connect(pool.address).await.map_err(Error::of_connect)?;
-        let stream: Stream = secure::connect(core, socket, &x.generation.secrets, target).await?;
+        let stream: Stream = secure::connect(core, socket, &generation.secrets, target).await?;
         let chosen = stream.session().and_then(|session| session.protocol.as_deref());
         if is_asked && chosen != Some(b"h2") {
             return Ok::<_, Error>(Connected::Http1(stream));
         }
-        let head_bytes = x.listener.head.head_bytes as u32;
         let deadline = core.deadlines.register();
         let (upstream, driver) =
             Upstream::connect(stream, head_bytes, deadline).await.map_err(|_| Error::UpstreamClosed)?;
         Ok(Connected::Http2(upstream, driver))
     });
-    let connected = in_time(deadline, Error::ConnectTimeout, |cx| connecting.as_mut().poll(cx)).await;
-    deadline.clear(Timer::Response);
+    let limit = (target.cluster.connect_ms, Error::ConnectTimeout);
+    let connected = waited(x, may_watch, limit, |cx| connecting.as_mut().poll(cx)).await;
     match connected?? {
         Connected::Http2(upstream, driver) => {
             net::spawn(async move {
@@ -479,24 +479,36 @@ async fn open_shared(
     }
 }
 
-/// Waits in a pool's queue. A client that leaves meanwhile gives its place up; what else it sends is kept.
+/// Waits in a pool's queue.
 async fn wait_turn(
     x: &mut Exchange<'_>,
     mut waiting: Waiting,
     timeout_ms: u64,
     may_watch: bool,
 ) -> Result<(Lease, bool), Error> {
+    waited(x, may_watch, (timeout_ms, Error::QueueTimeout), |cx| waiting.poll(cx)).await
+}
+
+/// Waits for `poll` so many ms, beyond which it is the error beside them, or until the exchange's time is over. A client that leaves
+/// meanwhile gives its place up; what else it sends is kept.
+async fn waited<T>(
+    x: &mut Exchange<'_>,
+    may_watch: bool,
+    (limit_ms, late): (u64, Error),
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Result<T, Error> {
     let half_close = x.listener.half_close;
     let mut watches = may_watch && !x.connection.has_next() && !x.connection.half_closed;
     let Connection { stream: Stream { rx, .. }, deadline, half_closed, .. } = &mut *x.connection;
-    if watches && !rx.is_armed() {
-        watches = rx.arm_lazily();
-    }
     let mut next = None;
-    deadline.set(Timer::Response, timeout_ms);
-    let result = in_time(deadline, Error::QueueTimeout, |cx| {
-        if let Poll::Ready(granted) = waiting.poll(cx) {
-            return Poll::Ready(Ok(granted));
+    deadline.set(Timer::Response, limit_ms);
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(value) = poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        // Not before there is something to wait for: mostly there is not.
+        if watches && !rx.is_armed() {
+            watches = rx.arm_lazily();
         }
         if watches && let Poll::Ready(received) = poll_received(rx, cx) {
             watches = false;
@@ -511,26 +523,13 @@ async fn wait_turn(
                 Err(_) => return Poll::Ready(Err(Error::ClientGone)),
             }
         }
-        Poll::Pending
+        overdue(deadline, Timer::Response)
+            .map_err(|wait| if wait == Wait::ExchangeTimeout { Error::ExchangeTimeout } else { late })
     })
     .await;
     deadline.clear(Timer::Response);
     x.connection.keep(next);
-    result?
-}
-
-/// Waits for `poll` until the response's timer runs out, which is `late`, or the exchange's.
-async fn in_time<T>(
-    deadline: &Deadline,
-    late: Error,
-    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-) -> Result<T, Error> {
-    poll_fn(|cx| match poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Ok(value)),
-        Poll::Pending => overdue(deadline, Timer::Response),
-    })
-    .await
-    .map_err(|wait| if wait == Wait::ExchangeTimeout { Error::ExchangeTimeout } else { late })
+    result
 }
 
 /// Where a try goes.

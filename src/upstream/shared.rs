@@ -101,7 +101,9 @@ impl Shared {
         if waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             return Poll::Pending;
         }
-        if waiting.len() >= WAITING_MAX {
+        // Who waits for a connection that is being opened is not in the queue of those for whom there is no room.
+        let waiting_max = if self.is_opening.get() { WAITING_MAX } else { policy.queue.min(WAITING_MAX) };
+        if waiting.len() >= waiting_max {
             return Poll::Ready(Found::QueueFull);
         }
         waiting.push(cx.waker().clone());
