@@ -11,7 +11,7 @@ use super::{
     facts::{Facts, grpc_type},
     generation::Generation,
     heads, policies,
-    record::Record,
+    record::{Record, Seen},
     relay::sent,
     reply,
 };
@@ -225,7 +225,8 @@ pub(super) async fn refuse_head(
     record.received = buf.as_ref().map_or(0, Buf::len) as u64;
     record.on_error(error);
     let next = refuse(connection, &generation, scratch, &mut record, error, &[], false).await;
-    record.finish(&core, &generation.table, scratch, &[], connection);
+    let Scratch { request: head, path, .. } = &*scratch;
+    record.finish(&core, &generation.table, &Seen { head, path, bytes: &[] }, connection);
     connection.deadline.clear(Timer::Request);
     connection.deadline.clear(Timer::Response);
     next

@@ -16,7 +16,7 @@ use super::{
     policies,
     record::Record,
     relay::{Failed, Relay, Relayed, Unsent, Wait, append_payload, copy_of, end_sent, sent, settled},
-    tunnel::{Carried, Patience, TunnelEnd, tunnel},
+    tunnel::{Patience, Tunnelled},
 };
 use crate::{
     buf::Buf,
@@ -136,9 +136,16 @@ pub(super) async fn attempt(
                 None if !asked.rest.is_empty() => Some(copy_of(asked.rest).ok_or(Error::NoBuffer)?),
                 next => next,
             };
-            let Some(upstream) = lease.stream() else { return Err(Error::UpstreamClosed.into()) };
-            carry(x, upstream, early, rest).await;
-            Ok(Next::Close)
+            x.core.figures.borrow_mut().counters.upgrades += 1;
+            let timeouts = &x.listener.timeouts;
+            let patience = Patience {
+                idle_ms: timeouts.tunnel_idle_ms,
+                age_ms: timeouts.tunnel_age_ms,
+                stall_ms: timeouts.write_stall_ms,
+            };
+            let endpoint = (target.cluster_id, target.at);
+            x.connection.tunnel = Some(Box::new(Tunnelled::new(lease, early, rest, patience, endpoint)));
+            Ok(Next::Tunnel)
         }
         Responded::Complete { reusable, keep_alive } => {
             // One that was told whose it is is nobody else's.
@@ -410,32 +417,6 @@ const HSTS: &[u8] = b"strict-transport-security";
 /// Whether a response makes the connection a tunnel (RFC 9110 §7.8, §9.3.6).
 fn is_tunnel(status: u16, method: Method) -> bool {
     status == 101 || (method == Method::Connect && (200..300).contains(&status))
-}
-
-/// Carries what an upgraded connection says, until it ends.
-async fn carry(
-    x: &mut Exchange<'_>,
-    upstream: &mut Stream,
-    from_client: Option<Buf>,
-    from_upstream: Option<Buf>,
-) {
-    x.core.figures.borrow_mut().counters.upgrades += 1;
-    let carried = Carried::default();
-    let timeouts = &x.listener.timeouts;
-    let patience = Patience {
-        idle_ms: timeouts.tunnel_idle_ms,
-        age_ms: timeouts.tunnel_age_ms,
-        stall_ms: timeouts.write_stall_ms,
-    };
-    let Connection { stream, deadline, .. } = &mut *x.connection;
-    let end = tunnel(stream, upstream, from_client, from_upstream, deadline, patience, &carried).await;
-    if end != TunnelEnd::Closed {
-        stream.tx.break_off();
-        upstream.tx.break_off();
-    }
-    let is_late = matches!(end, TunnelEnd::Idle | TunnelEnd::Aged);
-    let end = if is_late && x.core.is_cutting() { TunnelEnd::Drained } else { end };
-    x.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
 }
 
 /// The request as it goes upstream: its head and what of its body is here, and what of that did not fit.

@@ -19,6 +19,7 @@ use super::{
     relay::{Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
     secure, slot,
+    tunnel::{Tunnelled, carry},
 };
 use crate::{
     buf::{Buf, Size},
@@ -56,6 +57,8 @@ pub(super) struct Connection {
     born_ms: u64,
     /// What was received beyond the last request.
     pub(super) inbox: Option<Buf>,
+    /// What it has become.
+    pub(super) tunnel: Option<Box<Tunnelled>>,
     /// Why the next request is refused, whatever it is.
     refusal: Option<Error>,
     /// Whether it is a stream of HTTP/2.
@@ -175,6 +178,10 @@ pub(super) async fn serve_requests(mut connection: Box<Connection>) {
     while next == Next::KeepAlive && connection.is_to_go_on().await {
         (connection, next) = slot::serve(&core, connection).await;
     }
+    if next == Next::Tunnel {
+        // On the heap, as above.
+        return Box::pin(carry(connection)).await;
+    }
     // The last response may still be on its way out.
     if settled(&mut connection.stream.tx, &connection.deadline, Timer::Response, LINGER_MS).await.is_ok()
         && next == Next::Linger
@@ -203,6 +210,7 @@ impl Connection {
             requests: 0,
             born_ms,
             inbox: None,
+            tunnel: None,
             refusal: None,
             is_stream: false,
         }

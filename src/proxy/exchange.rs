@@ -21,9 +21,10 @@ use super::{
     generation::{ClusterState, EndpointState, Generation},
     guard::guard,
     policies::{self, Preflight},
-    record::Record,
+    record::{Record, Seen},
     relay::{Wait, overdue, poll_received, settled},
     secure,
+    tunnel::Notes,
 };
 use crate::{
     clock::Timer,
@@ -57,6 +58,8 @@ pub(super) enum Next {
     KeepAlive,
     /// It is closed.
     Close,
+    /// It is something else now, and its tunnel is to be carried ([`super::tunnel::carry`]).
+    Tunnel,
     /// It is closed once the client has read what was sent: there may be unread bytes of it.
     Linger,
 }
@@ -101,7 +104,7 @@ pub(super) async fn exchange(
     mut request: Request,
 ) -> Next {
     let core = Rc::clone(&connection.core);
-    let _under_way = core.begin_exchange();
+    let under_way = core.begin_exchange();
     let generation = core.generation();
     let listener = &generation.table.listeners[connection.listener];
     let mut record = Record::begin(request.began_us, connection.ends.peer);
@@ -142,7 +145,16 @@ pub(super) async fn exchange(
     for timer in [Timer::Request, Timer::Response, Timer::Exchange] {
         connection.deadline.clear(timer);
     }
-    record.finish(&core, &generation.table, scratch, request.buf.filled(), connection);
+    let bytes = request.buf.filled();
+    let Scratch { request: head, path, .. } = scratch;
+    if let Some(tunnel) = &mut connection.tunnel {
+        // It may last for long. What is written down in the end is kept, and no more of the exchange than that.
+        let bytes = bytes[..request.head_len].into();
+        let (head, path) = (head.clone(), path.as_slice().into());
+        tunnel.notes = Some(Notes { record, head, path, bytes, generation, _under_way: under_way });
+        return Next::Tunnel;
+    }
+    record.finish(&core, &generation.table, &Seen { head, path, bytes }, connection);
     connection.keep_rest(request);
     next
 }
@@ -575,10 +587,10 @@ impl Tried {
 }
 
 /// One exchange under way at an endpoint.
-struct Load<'e>(&'e EndpointState);
+pub(super) struct Load<'e>(&'e EndpointState);
 
 impl<'e> Load<'e> {
-    fn on(endpoint: &'e EndpointState) -> Self {
+    pub(super) fn on(endpoint: &'e EndpointState) -> Self {
         endpoint.load.set(endpoint.load.get() + 1);
         Self(endpoint)
     }

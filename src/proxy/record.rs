@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     connection::Connection,
-    core::{Core, Log, Scratch},
+    core::{Core, Log},
     error::Error,
     outgoing::Progress,
     reply::{CLIENT_GONE, Reason, reply},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::types::LogFormat,
-    http::{field::FieldName, version::Version},
+    http::{field::FieldName, request::RequestHead, version::Version},
     policy::request_id::{REQUEST_ID_BYTES_MAX, uuid_v7},
     table::Table,
     telemetry::{
@@ -49,6 +49,15 @@ impl RequestId {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+}
+
+/// A request as its line tells it.
+pub(super) struct Seen<'s> {
+    pub(super) head: &'s RequestHead,
+    /// The canonical path, if it is not as sent.
+    pub(super) path: &'s [u8],
+    /// The bytes that the head's extents are about.
+    pub(super) bytes: &'s [u8],
 }
 
 /// What is noted of an exchange.
@@ -189,19 +198,12 @@ impl Record {
     }
 
     /// Counts the exchange and writes its line.
-    pub(super) fn finish(
-        &self,
-        core: &Core,
-        table: &Table,
-        scratch: &Scratch,
-        bytes: &[u8],
-        connection: &Connection,
-    ) {
+    pub(super) fn finish(&self, core: &Core, table: &Table, seen: &Seen<'_>, connection: &Connection) {
         let now_us = core.clock.turn_us();
         self.count(core, now_us);
         let mut log = core.log.borrow_mut();
         let Some(Log { batcher, dates, format }) = log.as_mut() else { return };
-        let head = &scratch.request;
+        let Seen { head, path, bytes } = *seen;
         let named = |extent: crate::http::extent::Extent| {
             if self.is_understood { extent.bytes(bytes) } else { b"" }
         };
@@ -222,7 +224,7 @@ impl Record {
             client_port: connection.ends.peer.port(),
             method: named(head.method_at),
             host: named(head.authority),
-            path: if self.is_canonical { named(head.path) } else { &scratch.path },
+            path: if self.is_canonical { named(head.path) } else { path },
             version: match head.version {
                 _ if connection.is_stream => "2",
                 Version::Http10 if self.is_understood => "1.0",

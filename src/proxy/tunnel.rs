@@ -5,14 +5,24 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
+    rc::Rc,
     task::Poll,
 };
 
-use super::relay::{Wait, received, sent};
+use super::{
+    connection::Connection,
+    core::UnderWay,
+    exchange::Load,
+    generation::Generation,
+    record::{Record, Seen},
+    relay::{Wait, received, sent},
+};
 use crate::{
     buf::Buf,
     clock::{Deadline, Timer},
+    http::request::RequestHead,
     tls::{Rx, Stream, Tx},
+    upstream::pool::Lease,
 };
 
 /// How a tunnel ended.
@@ -120,13 +130,81 @@ fn end_of(wait: Wait) -> TunnelEnd {
 
 /// What a tunnel carried, in bytes.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
-    pub(super) up: Cell<u64>,
-    pub(super) down: Cell<u64>,
+struct Carried {
+    up: Cell<u64>,
+    down: Cell<u64>,
+}
+
+/// A connection that was upgraded: what it needs as long as it lasts. The exchange that has made it is over as far as its memory goes.
+pub(super) struct Tunnelled {
+    upstream: Lease,
+    /// What came before, from either side.
+    from_client: Option<Buf>,
+    from_upstream: Option<Buf>,
+    patience: Patience,
+    /// The cluster's place in the table, and the endpoint's in the cluster.
+    endpoint: (usize, usize),
+    /// What is written down in the end.
+    pub(super) notes: Option<Notes>,
+}
+
+/// What is left of an exchange.
+pub(super) struct Notes {
+    pub(super) record: Record,
+    pub(super) head: RequestHead,
+    pub(super) path: Box<[u8]>,
+    pub(super) bytes: Box<[u8]>,
+    pub(super) generation: Rc<Generation>,
+    pub(super) _under_way: UnderWay,
+}
+
+impl Tunnelled {
+    pub(super) fn new(
+        upstream: Lease,
+        from_client: Option<Buf>,
+        from_upstream: Option<Buf>,
+        patience: Patience,
+        endpoint: (usize, usize),
+    ) -> Self {
+        Self { upstream, from_client, from_upstream, patience, endpoint, notes: None }
+    }
+}
+
+/// Carries what an upgraded connection says until it ends, and writes it down.
+pub(super) async fn carry(mut connection: Box<Connection>) {
+    let Some(mut tunnelled) = connection.tunnel.take() else { return };
+    let Some(mut notes) = tunnelled.notes.take() else { return };
+    let core = Rc::clone(&connection.core);
+    let (cluster, at) = tunnelled.endpoint;
+    let generation = Rc::clone(&notes.generation);
+    // It is still an exchange of its endpoint's.
+    let _load = Load::on(&generation.clusters[cluster].endpoints[at]);
+    let carried = Carried::default();
+    let end = match tunnelled.upstream.stream() {
+        Some(upstream) => {
+            let (from_client, from_upstream) = (tunnelled.from_client.take(), tunnelled.from_upstream.take());
+            let Connection { stream, deadline, .. } = &mut *connection;
+            let patience = tunnelled.patience;
+            let end =
+                tunnel(stream, upstream, from_client, from_upstream, deadline, patience, &carried).await;
+            if end != TunnelEnd::Closed {
+                stream.tx.break_off();
+                upstream.tx.break_off();
+            }
+            end
+        }
+        None => TunnelEnd::Broken,
+    };
+    let is_late = matches!(end, TunnelEnd::Idle | TunnelEnd::Aged);
+    let end = if is_late && core.is_cutting() { TunnelEnd::Drained } else { end };
+    notes.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
+    connection.deadline.clear(Timer::Exchange);
+    let Notes { record, head, path, bytes, .. } = &notes;
+    record.finish(&core, &generation.table, &Seen { head, path, bytes }, &connection);
 }
 
 /// Joins the two until they end. `from_client` and `from_upstream` are what was received before.
-pub(super) async fn tunnel(
+async fn tunnel(
     client: &mut Stream,
     upstream: &mut Stream,
     from_client: Option<Buf>,
