@@ -2,11 +2,9 @@
 //! closed or nothing came for too long.
 
 use std::{
-    cell::Cell,
-    future::{Future, poll_fn},
-    pin::pin,
+    future::poll_fn,
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll, ready},
 };
 
 use super::{
@@ -15,7 +13,7 @@ use super::{
     exchange::Load,
     generation::Generation,
     record::{Record, Seen},
-    relay::{Wait, received, sent},
+    relay::{Standstill, Wait, overdue},
 };
 use crate::{
     buf::Buf,
@@ -55,6 +53,7 @@ pub(super) struct Patience {
 #[derive(Debug, Clone, Copy)]
 struct Life {
     idle_ms: u64,
+    stall_ms: u64,
     /// When it ends in any case.
     over_ms: u64,
 }
@@ -62,7 +61,7 @@ struct Life {
 impl Life {
     fn begin(patience: Patience, deadline: &Deadline) -> Self {
         let over_ms = if patience.age_ms == 0 { u64::MAX } else { deadline.now_ms() + patience.age_ms };
-        Self { idle_ms: patience.idle_ms, over_ms }
+        Self { idle_ms: patience.idle_ms, stall_ms: patience.stall_ms, over_ms }
     }
 
     /// Something was said.
@@ -78,44 +77,81 @@ impl Life {
     }
 }
 
-/// One direction.
+/// One direction. Written as the steps that it is, since a future of it would be several times as large, and many tunnels wait.
 struct Direction<'t> {
     rx: &'t mut Rx,
     tx: &'t mut Tx,
-    deadline: &'t Deadline,
     timer: Timer,
-    life: Life,
-    stall_ms: u64,
-    carried: &'t Cell<u64>,
+    /// What came before.
+    first: Option<Buf>,
+    /// Watches the send that is under way.
+    sending: Option<Standstill>,
+    is_over: bool,
+    carried: u64,
 }
 
-impl Direction<'_> {
+impl<'t> Direction<'t> {
+    fn new(rx: &'t mut Rx, tx: &'t mut Tx, timer: Timer, first: Option<Buf>) -> Self {
+        let first = first.filter(|buf| !buf.is_empty());
+        Self { rx, tx, timer, first, sending: None, is_over: false, carried: 0 }
+    }
+
     /// Carries until the sender ends its side, and ends the other's.
-    async fn run(self, first: Option<Buf>) -> Result<(), TunnelEnd> {
-        let mut spare = None;
-        let mut waiting = first.filter(|buf| !buf.is_empty());
-        loop {
-            if let Some(buf) = waiting.take() {
-                self.carried.set(self.carried.get() + buf.len() as u64);
-                let sent = sent(self.tx, buf, self.deadline, self.timer, self.stall_ms).await;
-                spare = Some(sent.map_err(end_of)?);
-                self.deadline.clear(self.timer);
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: &Deadline, life: Life) -> Poll<Result<(), TunnelEnd>> {
+        while !self.is_over {
+            if self.sending.is_none() && self.tx.is_sending() {
+                // The head that made it a tunnel may still be on its way.
+                self.sending = Some(Standstill::begin(deadline, self.timer, life.stall_ms));
             }
-            if !self.rx.is_armed() {
-                // A quiet tunnel holds no memory.
-                drop(spare.take());
-                if !self.rx.arm_lazily() {
-                    return Err(TunnelEnd::NoBuffer);
+            if let Some(standstill) = &mut self.sending {
+                match self.tx.poll_sent(cx) {
+                    // A quiet tunnel holds no memory.
+                    Poll::Ready((Ok(()), spent)) => drop(spent),
+                    Poll::Ready((Err(_), _)) => return Poll::Ready(Err(TunnelEnd::Broken)),
+                    Poll::Pending => {
+                        let tx = &self.tx;
+                        return standstill.poll(|| tx.taken(), deadline, self.timer).map_err(end_of);
+                    }
                 }
+                self.sending = None;
+                deadline.clear(self.timer);
             }
-            let (count, buf) = received(self.rx, self.deadline, self.timer).await.map_err(end_of)?;
-            // Traffic in either direction keeps the tunnel.
-            self.life.renew(self.deadline);
-            if count == 0 {
-                self.tx.finish();
-                return Ok(());
-            }
-            waiting = Some(buf);
+            let buf = match self.first.take() {
+                Some(first) => first,
+                None => match ready!(self.poll_more(cx, deadline))? {
+                    None => {
+                        life.renew(deadline);
+                        self.tx.finish();
+                        self.is_over = true;
+                        continue;
+                    }
+                    Some(buf) => {
+                        // Traffic in either direction keeps the tunnel.
+                        life.renew(deadline);
+                        buf
+                    }
+                },
+            };
+            self.carried += buf.len() as u64;
+            self.tx.arm(buf);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What comes next; `None`: the end.
+    fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: &Deadline,
+    ) -> Poll<Result<Option<Buf>, TunnelEnd>> {
+        if !self.rx.is_armed() && !self.rx.arm_lazily() {
+            return Poll::Ready(Err(TunnelEnd::NoBuffer));
+        }
+        match self.rx.poll_recv(cx) {
+            Poll::Ready((Ok(0), _)) => Poll::Ready(Ok(None)),
+            Poll::Ready((Ok(_), buf)) => Poll::Ready(Ok(Some(buf))),
+            Poll::Ready((Err(error), _)) => Poll::Ready(Err(end_of(Wait::of(&error)))),
+            Poll::Pending => overdue(deadline, self.timer).map_err(end_of),
         }
     }
 }
@@ -126,13 +162,6 @@ fn end_of(wait: Wait) -> TunnelEnd {
         Wait::ExchangeTimeout => TunnelEnd::Idle,
         Wait::NoBuffer => TunnelEnd::NoBuffer,
     }
-}
-
-/// What a tunnel carried, in bytes.
-#[derive(Debug, Default)]
-struct Carried {
-    up: Cell<u64>,
-    down: Cell<u64>,
 }
 
 /// A connection that was upgraded: what it needs as long as it lasts. The exchange that has made it is over as far as its memory goes.
@@ -173,37 +202,35 @@ impl Tunnelled {
 /// Carries what an upgraded connection says until it ends, and writes it down.
 pub(super) async fn carry(mut connection: Box<Connection>) {
     let Some(mut tunnelled) = connection.tunnel.take() else { return };
-    let Some(mut notes) = tunnelled.notes.take() else { return };
-    let core = Rc::clone(&connection.core);
-    let (cluster, at) = tunnelled.endpoint;
+    let Tunnelled { upstream, from_client, from_upstream, patience, endpoint: (cluster, at), notes } =
+        &mut *tunnelled;
+    let Some(notes) = notes else { return };
     let generation = Rc::clone(&notes.generation);
     // It is still an exchange of its endpoint's.
-    let _load = Load::on(&generation.clusters[cluster].endpoints[at]);
-    let carried = Carried::default();
-    let end = match tunnelled.upstream.stream() {
+    let _load = Load::on(&generation.clusters[*cluster].endpoints[*at]);
+    let (end, up, down) = match upstream.stream() {
         Some(upstream) => {
-            let (from_client, from_upstream) = (tunnelled.from_client.take(), tunnelled.from_upstream.take());
             let Connection { stream, deadline, .. } = &mut *connection;
-            let patience = tunnelled.patience;
-            let end =
-                tunnel(stream, upstream, from_client, from_upstream, deadline, patience, &carried).await;
-            if end != TunnelEnd::Closed {
+            let carried =
+                tunnel(stream, upstream, from_client.take(), from_upstream.take(), deadline, *patience).await;
+            if carried.0 != TunnelEnd::Closed {
                 stream.tx.break_off();
                 upstream.tx.break_off();
             }
-            end
+            carried
         }
-        None => TunnelEnd::Broken,
+        None => (TunnelEnd::Broken, 0, 0),
     };
     let is_late = matches!(end, TunnelEnd::Idle | TunnelEnd::Aged);
-    let end = if is_late && core.is_cutting() { TunnelEnd::Drained } else { end };
-    notes.record.on_tunnel_end(end, carried.up.get(), carried.down.get());
+    let end = if is_late && connection.core.is_cutting() { TunnelEnd::Drained } else { end };
     connection.deadline.clear(Timer::Exchange);
-    let Notes { record, head, path, bytes, .. } = &notes;
-    record.finish(&core, &generation.table, &Seen { head, path, bytes }, &connection);
+    let Notes { record, head, path, bytes, .. } = notes;
+    record.on_tunnel_end(end, up, down);
+    record.finish(&connection.core, &generation.table, &Seen { head, path, bytes }, &connection);
 }
 
-/// Joins the two until they end. `from_client` and `from_upstream` are what was received before.
+/// Joins the two until they end: how, and how many bytes went up and down. `from_client` and `from_upstream` are what was received
+/// before.
 async fn tunnel(
     client: &mut Stream,
     upstream: &mut Stream,
@@ -211,52 +238,22 @@ async fn tunnel(
     from_upstream: Option<Buf>,
     deadline: &Deadline,
     patience: Patience,
-    carried: &Carried,
-) -> TunnelEnd {
+) -> (TunnelEnd, u64, u64) {
     let life = Life::begin(patience, deadline);
     life.renew(deadline);
-    let up = Direction {
-        rx: &mut client.rx,
-        tx: &mut upstream.tx,
-        deadline,
-        timer: Timer::Request,
-        life,
-        stall_ms: patience.stall_ms,
-        carried: &carried.up,
-    };
-    let down = Direction {
-        rx: &mut upstream.rx,
-        tx: &mut client.tx,
-        deadline,
-        timer: Timer::Response,
-        life,
-        stall_ms: patience.stall_ms,
-        carried: &carried.down,
-    };
     deadline.clear(Timer::Request);
     deadline.clear(Timer::Response);
-    let mut up = pin!(up.run(from_client));
-    let mut down = pin!(down.run(from_upstream));
-    let mut open = [true, true];
-    let aged = |end| if end == TunnelEnd::Idle && life.is_over(deadline) { TunnelEnd::Aged } else { end };
-    poll_fn(|cx| {
-        if open[0]
-            && let Poll::Ready(end) = up.as_mut().poll(cx)
-        {
-            open[0] = false;
-            if let Err(end) = end {
-                return Poll::Ready(aged(end));
-            }
+    let mut up = Direction::new(&mut client.rx, &mut upstream.tx, Timer::Request, from_client);
+    let mut down = Direction::new(&mut upstream.rx, &mut client.tx, Timer::Response, from_upstream);
+    let end = poll_fn(|cx| {
+        let (up, down) = (up.poll(cx, deadline, life), down.poll(cx, deadline, life));
+        match (up, down) {
+            (Poll::Ready(Err(end)), _) | (_, Poll::Ready(Err(end))) => Poll::Ready(end),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Closed),
+            _ => Poll::Pending,
         }
-        if open[1]
-            && let Poll::Ready(end) = down.as_mut().poll(cx)
-        {
-            open[1] = false;
-            if let Err(end) = end {
-                return Poll::Ready(aged(end));
-            }
-        }
-        if open == [false, false] { Poll::Ready(TunnelEnd::Closed) } else { Poll::Pending }
     })
-    .await
+    .await;
+    let end = if end == TunnelEnd::Idle && life.is_over(deadline) { TunnelEnd::Aged } else { end };
+    (end, up.carried, down.carried)
 }
