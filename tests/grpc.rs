@@ -104,6 +104,52 @@ fn calls_by_tls_on_both_sides() {
 }
 
 #[test]
+fn calls_by_tls_on_one_side() {
+    let trust = Trust::new();
+    let plain = Grpc::start(None);
+    let gateway = Gateway::start(&all_to_with(plain.address, &trust.listener(""), "protocol = \"h2\"", ""));
+    passes(ALL, gateway.address(), Some(&trust));
+    let secure = Grpc::start(Some(&trust));
+    let cluster = format!("protocol = \"h2\"\n{}", trust.cluster());
+    passes(ALL, Gateway::start(&all_to_with(secure.address, H2C, &cluster, "")).address(), None);
+}
+
+#[test]
+fn flags_of_compression_are_passed_on() {
+    let server = Server::answering(|head, body| {
+        let encoding = head.headers["grpc-encoding"].to_str().unwrap();
+        let accepted = head.headers["grpc-accept-encoding"].to_str().unwrap();
+        Answer {
+            fields: fields(&[
+                ("content-type", "application/grpc"),
+                ("grpc-encoding", encoding),
+                ("grpc-accept-encoding", accepted),
+            ]),
+            trailers: fields(&[("grpc-status", "0")]),
+            ..Answer::ok(body)
+        }
+    });
+    let gateway = before(server.address, "");
+    let client = Client::connect(gateway.address());
+    let head = request(
+        "POST",
+        "http://a/a.B/C",
+        &[
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("grpc-encoding", "gzip"),
+            ("grpc-accept-encoding", "identity,gzip"),
+        ],
+    );
+    // One message that says it is compressed, and one that is not; nobody on the way looks inside.
+    let messages = Bytes::from_static(b"\x01\0\0\0\x02\xff\0\0\0\0\0\x01a");
+    let answer = client.ask(head, messages.clone());
+    assert_eq!(answer.body.as_slice(), &messages[..]);
+    assert_eq!(answer.field("grpc-encoding"), Some("gzip"));
+    assert_eq!(answer.field("grpc-accept-encoding"), Some("identity,gzip"));
+}
+
+#[test]
 fn what_the_gateway_says_of_failures() {
     let (closed, _guard) = closed_port();
     passes("unavailable", before(closed, "").address(), None);

@@ -119,6 +119,32 @@ mod tests {
         }
     }
 
+    /// The table of `docs/operations.md` is the mapping.
+    #[test]
+    fn the_documented_mapping_is_current() {
+        let mut rows: Vec<(Status, Vec<String>)> = Vec::new();
+        for http in 400..600 {
+            let status = Status::of_http(http);
+            match rows.iter_mut().find(|(known, _)| *known == status) {
+                Some((_, from)) => from.push(http.to_string()),
+                None if status != Status::Unknown => rows.push((status, vec![http.to_string()])),
+                None => {}
+            }
+        }
+        rows.push((Status::Unknown, vec!["others".into()]));
+        let mut table = String::from("| the gateway's status | `grpc-status` |\n|---|---|\n");
+        for (status, from) in rows {
+            let mut name = String::new();
+            for letter in format!("{status:?}").chars() {
+                name.extend(letter.is_uppercase().then_some(' '));
+                name.push(letter.to_ascii_lowercase());
+            }
+            table.push_str(&format!("| {} | {}{name} |\n", from.join(", "), status as u8));
+        }
+        let documented = include_str!("../../docs/operations.md");
+        assert!(documented.contains(&format!("\n\n{table}\n")), "docs/operations.md lacks:\n{table}");
+    }
+
     #[test]
     fn a_status_is_said_in_lines() {
         let mut lines = Vec::new();
