@@ -36,6 +36,8 @@ use support::{
 
 const MIB: usize = 1024 * 1024;
 
+const ENHANCE_YOUR_CALM: u32 = 11;
+
 /// Speaks HTTP/2 without TLS.
 const H2C: &str = "h2c = true";
 
@@ -1523,6 +1525,36 @@ fn floods_of_frames() {
     ] {
         survives(&gateway, what, &first, &piece, times);
     }
+}
+
+#[test]
+fn who_sends_what_asks_for_nothing_is_told_to_calm_down() {
+    let (gateway, _upstream) = flooded("");
+    let held = headers(1, &pseudo("POST", "/held"), false);
+    for (what, first, piece) in [
+        ("SETTINGS", vec![], settings(&[])),
+        ("PING", vec![], frame(PING, 0, 0, [7; 8])),
+        ("empty DATA", held.clone(), frame(DATA, 0, 1, "")),
+        ("PRIORITY", vec![], frame(PRIORITY, 0, 5, [0, 0, 0, 3, 16])),
+        ("WINDOW_UPDATE", vec![], window(0, 1)),
+        ("unknown frames", vec![], frame(0xbe, 0xff, 0, [1; 32])),
+    ] {
+        let mut frames = raw(&gateway);
+        frames.is_mute = true;
+        frames.send(first);
+        let mut reader = Frames::beside(Peer::new(frames.peer.stream.try_clone().unwrap()));
+        reader.is_mute = true;
+        let ended = thread::spawn(move || reader.ended());
+        // As much as it takes, and no more than that.
+        let batch = piece.repeat(500);
+        let batches = (0..100).take_while(|_| frames.peer.try_send(&batch)).count();
+        let _ = frames.peer.stream.shutdown(std::net::Shutdown::Write);
+        let code = ended.join().unwrap();
+        assert!(matches!(code, Some(ENHANCE_YOUR_CALM) | None), "{what}: {code:?}");
+        assert!(code.is_some() || batches < 100, "{what}: it goes on for ever");
+    }
+    serves_others(&gateway);
+    is_clean(&gateway);
 }
 
 #[test]

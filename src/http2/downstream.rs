@@ -18,8 +18,9 @@ use http::{Request, Response, StatusCode};
 use super::{
     body::{Armed, Incoming, Outgoing},
     heartbeat::Heartbeat,
-    io::{Io, READS_PER_POLL, shaken},
+    io::{CLIENTS_READS_PER_POLL, Io, shaken},
     message::{Framing, Malformed, put_request, response_of, room_for},
+    toll::Toll,
 };
 use crate::{
     buf::{Buf, FRAMING_BYTES, LARGE_BYTES, SMALL_BYTES, Size},
@@ -56,17 +57,20 @@ pub struct Downstream {
     budget: Rc<Cell<u32>>,
     streams_max: u32,
     refused: u32,
+    /// The client was told that it floods.
+    is_flood: bool,
     shared: Rc<Shared>,
     heartbeat: Heartbeat,
 }
 
 /// What a connection's streams have in common.
-#[derive(Default)]
 struct Shared {
     /// Responses that were broken off, mostly by the client.
     broken: Cell<u64>,
     /// Scratch space: the head of the response that is being sent.
     head: RefCell<ResponseHead>,
+    /// What the client's frames cost.
+    toll: Rc<RefCell<Toll>>,
 }
 
 /// A request, as the two halves of a connection.
@@ -94,7 +98,11 @@ impl Downstream {
     ///
     /// # Errors
     /// The peer does not speak HTTP/2, or has left.
-    pub async fn accept(io: Io, limits: &DownstreamLimits, deadline: &Deadline) -> Result<Self, h2::Error> {
+    pub async fn accept(
+        mut io: Io,
+        limits: &DownstreamLimits,
+        deadline: &Deadline,
+    ) -> Result<Self, h2::Error> {
         let mut builder = server::Builder::new();
         builder
             .max_concurrent_streams(limits.streams)
@@ -106,7 +114,7 @@ impl Downstream {
             .max_concurrent_reset_streams(RESETS_REMEMBERED_MAX)
             .max_local_error_reset_streams(Some(ERRORS_MAX))
             .enable_connect_protocol();
-        let (is_secured, budget) = (io.is_secured(), io.budget());
+        let (is_secured, budget, toll) = (io.is_secured(), io.budget(), io.with_toll());
         let mut connection = shaken(&budget, builder.handshake(io)).await?;
         let heartbeat = Heartbeat::new(connection.ping_pong(), deadline);
         Ok(Self {
@@ -114,7 +122,8 @@ impl Downstream {
             is_secured,
             streams_max: limits.streams,
             refused: 0,
-            shared: Rc::default(),
+            shared: Rc::new(Shared { broken: Cell::new(0), head: RefCell::default(), toll }),
+            is_flood: false,
             budget,
             heartbeat,
         })
@@ -130,7 +139,11 @@ impl Downstream {
         deadline: &Deadline,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Accepted>> {
-        self.budget.set(READS_PER_POLL);
+        self.budget.set(CLIENTS_READS_PER_POLL);
+        if !self.is_flood && self.shared.toll.borrow_mut().is_overdrawn(deadline.now_ms()) {
+            self.is_flood = true;
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((_, mut respond)))) if open >= self.streams_max as usize => {

@@ -2,7 +2,7 @@
 //! to the ring where it goes on alone.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
@@ -12,6 +12,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::toll::Toll;
 use crate::{
     buf::{Buf, FRAMING_BYTES, Size},
     tls::Stream,
@@ -26,11 +27,14 @@ pub struct Io {
     outbox: Option<Buf>,
     /// Reads until others have their turn. Whoever polls the connection sets it.
     budget: Rc<Cell<u32>>,
+    /// A client's account.
+    toll: Option<Rc<RefCell<Toll>>>,
 }
 
 /// Reads in one poll of a connection: `h2` reads on for as long as something comes, and a peer that never stops would keep the
-/// core to itself.
+/// core to itself. A client gets fewer: what it sends may be thousands of frames.
 pub(super) const READS_PER_POLL: u32 = 16;
+pub(super) const CLIENTS_READS_PER_POLL: u32 = 2;
 
 /// Waits for a handshake. It may read as much in each poll as a connection may later.
 pub(super) async fn shaken<T>(budget: &Cell<u32>, handshake: impl Future<Output = T>) -> T {
@@ -50,7 +54,15 @@ impl Io {
             inbox: inbox.filter(|buf| !buf.is_empty()),
             outbox: None,
             budget: Rc::new(Cell::new(READS_PER_POLL)),
+            toll: None,
         }
+    }
+
+    /// Opens an account for the client whose connection it is.
+    pub(super) fn with_toll(&mut self) -> Rc<RefCell<Toll>> {
+        let toll = Rc::new(RefCell::new(Toll::new()));
+        self.toll = Some(Rc::clone(&toll));
+        toll
     }
 
     /// Its budget of reads.
@@ -109,6 +121,9 @@ impl AsyncRead for Io {
         }
         if let Some(buf) = &mut this.inbox {
             let count = buf.len().min(into.remaining());
+            if let Some(toll) = &this.toll {
+                toll.borrow_mut().read(&buf.filled()[..count]);
+            }
             into.put_slice(&buf.filled()[..count]);
             buf.consume(count);
         }
@@ -131,6 +146,9 @@ impl AsyncWrite for Io {
             if count > 0 || bytes.is_empty() {
                 let fits = buf.push(&bytes[..count]);
                 debug_assert!(fits, "there is room for it");
+                if let Some(toll) = &this.toll {
+                    toll.borrow_mut().sent(count);
+                }
                 return Poll::Ready(Ok(count));
             }
             ready!(this.poll_out(cx))?;

@@ -10,6 +10,7 @@ mod heartbeat;
 mod io;
 mod message;
 mod names;
+mod toll;
 mod upstream;
 
 pub use downstream::{Accepted, Downstream, DownstreamLimits};

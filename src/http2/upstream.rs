@@ -61,6 +61,19 @@ struct Common {
     head: RefCell<RequestHead>,
 }
 
+impl Common {
+    /// What a failed request means. [`io::ErrorKind::ConnectionRefused`]: the endpoint has not looked at it (RFC 9113 §8.7). Where it
+    /// was the connection that failed, no further request is to try it, though its own future may not have come to its end yet.
+    fn failed(&self, error: &h2::Error) -> io::ErrorKind {
+        if error.is_io() || error.is_go_away() {
+            self.is_over.set(true);
+        }
+        let is_refused =
+            error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
+        if is_refused { io::ErrorKind::ConnectionRefused } else { broken(error).kind() }
+    }
+}
+
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstream").field("is_over", &self.connection.is_over.get()).finish_non_exhaustive()
@@ -306,7 +319,7 @@ impl StreamTx {
                     shared.response = Some(response);
                     shared.body = (!ends).then(|| Outgoing::new(send, body).decoded(decoder));
                 }
-                Some(Err(error)) => shared.failure = Some(failure_of(&error)),
+                Some(Err(error)) => shared.failure = Some(common.failed(&error)),
                 // HTTP/2 cannot say it: an upgrade, for one.
                 None => shared.failure = Some(io::ErrorKind::InvalidData),
             }
@@ -385,7 +398,7 @@ impl StreamRx {
         let response = match ready!(Pin::new(response).poll(cx)) {
             Ok(response) => response,
             Err(error) => {
-                let kind = failure_of(&error);
+                let kind = shared.connection.failed(&error);
                 shared.failure = Some(kind);
                 return Poll::Ready((Err(kind.into()), Buf::none()));
             }
@@ -438,11 +451,4 @@ fn head(response: &Response<()>, put: impl FnOnce(&mut Buf) -> Option<()>) -> Ou
         Some(()) => (Ok(buf.len()), buf),
         None => (Err(io::ErrorKind::InvalidData.into()), Buf::none()),
     }
-}
-
-/// What a failed request means. [`io::ErrorKind::ConnectionRefused`]: the endpoint has not looked at it (RFC 9113 §8.7).
-fn failure_of(error: &h2::Error) -> io::ErrorKind {
-    let is_refused =
-        error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
-    if is_refused { io::ErrorKind::ConnectionRefused } else { broken(error).kind() }
 }

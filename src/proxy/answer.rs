@@ -11,7 +11,7 @@ use super::{
     facts::{Facts, grpc_type},
     generation::Generation,
     heads, policies,
-    record::{Record, Seen},
+    record::Record,
     relay::sent,
     reply,
 };
@@ -226,7 +226,7 @@ pub(super) async fn refuse_head(
     record.on_error(error);
     let next = refuse(connection, &generation, scratch, &mut record, error, &[], false).await;
     let Scratch { request: head, path, .. } = &*scratch;
-    record.finish(&core, &generation.table, &Seen { head, path, bytes: &[] }, connection);
+    record.finish(&core, &generation.table, || record.told(head, path, &[]), connection);
     connection.deadline.clear(Timer::Request);
     connection.deadline.clear(Timer::Response);
     next

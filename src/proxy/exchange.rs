@@ -21,7 +21,7 @@ use super::{
     generation::{ClusterState, EndpointState, Generation},
     guard::guard,
     policies::{self, Preflight},
-    record::{Record, Seen},
+    record::{Kept, Record},
     relay::{Wait, overdue, poll_received, settled},
     secure,
     tunnel::Notes,
@@ -149,12 +149,11 @@ pub(super) async fn exchange(
     let Scratch { request: head, path, .. } = scratch;
     if let Some(tunnel) = &mut connection.tunnel {
         // It may last for long. What is written down in the end is kept, and no more of the exchange than that.
-        let bytes = bytes[..request.head_len].into();
-        let (head, path) = (head.clone(), path.as_slice().into());
-        tunnel.notes = Some(Notes { record, head, path, bytes, generation, _under_way: under_way });
+        let told = Kept::of(&record.told(head, path, bytes));
+        tunnel.notes = Some(Notes { record, told, generation, _under_way: under_way });
         return Next::Tunnel;
     }
-    record.finish(&core, &generation.table, &Seen { head, path, bytes }, connection);
+    record.finish(&core, &generation.table, || record.told(head, path, bytes), connection);
     connection.keep_rest(request);
     next
 }
@@ -295,7 +294,7 @@ async fn relay(
     }
     let mut tried = Tried::default();
     let mut error = Error::NoEndpoint;
-    // The endpoint to try once more, on a fresh connection.
+    // The endpoint to try once more, on a fresh connection; or on the same, where it was only not willing.
     let mut again = None;
     let mut has_moved_on = false;
     loop {
@@ -310,7 +309,8 @@ async fn relay(
 
         // While the request waits, what the client sends can only be its next one.
         let may_watch = asked.body.is_done() && asked.rest.is_empty();
-        let (lease, was_idle) = match acquire(x, target, is_second, may_watch).await {
+        let needs_fresh = is_second && error != Error::UpstreamRefused;
+        let (lease, was_idle) = match acquire(x, target, (is_second, needs_fresh), may_watch).await {
             Ok(acquired) => acquired,
             Err(
                 failed @ (Error::Connect
@@ -334,7 +334,10 @@ async fn relay(
         match attempt(x, asked, response, target, lease).await {
             Ok(next) => return Ok(next),
             // It had been idle: its end says nothing of the endpoint.
-            Err(Failure { is_repeatable: true, .. }) if was_idle && !is_second => again = Some(at),
+            Err(Failure { is_repeatable: true, error: failed }) if was_idle && !is_second => {
+                error = failed;
+                again = Some(at);
+            }
             Err(Failure { error: failed, is_repeatable }) => {
                 if failed.is_endpoints() {
                     x.on_endpoint_failure(target, false);
@@ -354,7 +357,7 @@ async fn relay(
 async fn acquire(
     x: &mut Exchange<'_>,
     target: Target<'_>,
-    fresh_only: bool,
+    (fresh_only, needs_fresh): (bool, bool),
     may_watch: bool,
 ) -> Result<(Lease, bool), Error> {
     let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
@@ -365,7 +368,7 @@ async fn acquire(
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Auto => !pool.shared.prefers_http1(),
     };
-    if is_shared && let Some(acquired) = acquire_stream(x, target, may_watch).await? {
+    if is_shared && let Some(acquired) = acquire_stream(x, target, needs_fresh, may_watch).await? {
         return Ok(acquired);
     }
     let acquired = poll_fn(|cx| {
@@ -423,6 +426,7 @@ enum Connected<D> {
 async fn acquire_stream(
     x: &mut Exchange<'_>,
     target: Target<'_>,
+    needs_fresh: bool,
     may_watch: bool,
 ) -> Result<Option<(Lease, bool)>, Error> {
     let (policy, pool) = (&target.state.pool, &target.endpoint().pool);
@@ -430,7 +434,7 @@ async fn acquire_stream(
     // For a connection that someone else opens, or for a stream to end.
     let limit = (target.cluster.connect_ms.max(policy.queue_timeout_ms), Error::QueueTimeout);
     let found = waited(x, may_watch, limit, |cx| {
-        pool.shared.poll_stream(policy, target.cluster.grpc_web, core.clock.now_ms(), cx)
+        pool.shared.poll_stream(policy, (target.cluster.grpc_web, needs_fresh), core.clock.now_ms(), cx)
     });
     match found.await? {
         Found::Stream(stream) => {

@@ -52,12 +52,57 @@ impl RequestId {
 }
 
 /// A request as its line tells it.
-pub(super) struct Seen<'s> {
-    pub(super) head: &'s RequestHead,
-    /// The canonical path, if it is not as sent.
-    pub(super) path: &'s [u8],
-    /// The bytes that the head's extents are about.
-    pub(super) bytes: &'s [u8],
+#[derive(Default)]
+pub(super) struct Told<'t> {
+    method: &'t [u8],
+    host: &'t [u8],
+    path: &'t [u8],
+    user_agent: Option<&'t [u8]>,
+    referer: Option<&'t [u8]>,
+    is_http10: bool,
+}
+
+/// The same kept, in as little memory as that takes.
+pub(super) struct Kept {
+    /// Everything, in the order of [`Told`].
+    text: Box<[u8]>,
+    /// Where each of the first four ends.
+    ends: [u32; 4],
+    has_user_agent: bool,
+    has_referer: bool,
+    is_http10: bool,
+}
+
+impl Kept {
+    pub(super) fn of(told: &Told<'_>) -> Self {
+        let mut text = Vec::new();
+        let mut ends = [0; 4];
+        let parts = [told.method, told.host, told.path, told.user_agent.unwrap_or_default()];
+        for (end, part) in ends.iter_mut().zip(parts) {
+            text.extend_from_slice(part);
+            *end = text.len() as u32;
+        }
+        text.extend_from_slice(told.referer.unwrap_or_default());
+        Self {
+            text: text.into(),
+            ends,
+            has_user_agent: told.user_agent.is_some(),
+            has_referer: told.referer.is_some(),
+            is_http10: told.is_http10,
+        }
+    }
+
+    pub(super) fn told(&self) -> Told<'_> {
+        let [method, host, path, agent] = self.ends.map(|end| end as usize);
+        Told {
+            method: &self.text[..method],
+            host: &self.text[method..host],
+            path: &self.text[host..path],
+            user_agent: self.has_user_agent.then_some(&self.text[path..agent]),
+            referer: self.has_referer.then_some(&self.text[agent..]),
+            is_http10: self.is_http10,
+        }
+    }
 }
 
 /// What is noted of an exchange.
@@ -197,22 +242,36 @@ impl Record {
         }
     }
 
+    /// What is told of a request. `path` is the canonical one, if it is not as sent; `bytes` are what the head's extents are about.
+    pub(super) fn told<'t>(&self, head: &RequestHead, path: &'t [u8], bytes: &'t [u8]) -> Told<'t> {
+        let canonical = |as_sent| if self.is_canonical { as_sent } else { path };
+        if !self.is_understood {
+            return Told { path: canonical(b""), ..Told::default() };
+        }
+        let field = |name| head.fields.find(name).map(|field| field.value_at.bytes(bytes));
+        Told {
+            method: head.method_at.bytes(bytes),
+            host: head.authority.bytes(bytes),
+            path: canonical(head.path.bytes(bytes)),
+            user_agent: field(FieldName::UserAgent),
+            referer: field(FieldName::Referer),
+            is_http10: head.version == Version::Http10,
+        }
+    }
+
     /// Counts the exchange and writes its line.
-    pub(super) fn finish(&self, core: &Core, table: &Table, seen: &Seen<'_>, connection: &Connection) {
+    pub(super) fn finish<'t>(
+        &self,
+        core: &Core,
+        table: &Table,
+        told: impl FnOnce() -> Told<'t>,
+        connection: &Connection,
+    ) {
         let now_us = core.clock.turn_us();
         self.count(core, now_us);
         let mut log = core.log.borrow_mut();
         let Some(Log { batcher, dates, format }) = log.as_mut() else { return };
-        let Seen { head, path, bytes } = *seen;
-        let named = |extent: crate::http::extent::Extent| {
-            if self.is_understood { extent.bytes(bytes) } else { b"" }
-        };
-        let field = |name: FieldName| {
-            if !self.is_understood {
-                return None;
-            }
-            head.fields.find(name).map(|field| field.value_at.bytes(bytes))
-        };
+        let Told { method, host, path, user_agent, referer, is_http10 } = told();
         let endpoint =
             self.cluster.zip(self.endpoint).map(|(cluster, at)| &table.clusters[cluster].endpoints[at]);
         let session = connection.stream.session();
@@ -222,13 +281,13 @@ impl Record {
             time_us: core.clock.unix_us(self.began_us),
             client: self.client,
             client_port: connection.ends.peer.port(),
-            method: named(head.method_at),
-            host: named(head.authority),
-            path: if self.is_canonical { named(head.path) } else { path },
-            version: match head.version {
-                _ if connection.is_stream => "2",
-                Version::Http10 if self.is_understood => "1.0",
-                Version::Http10 | Version::Http11 => "1.1",
+            method,
+            host,
+            path,
+            version: match (connection.is_stream, is_http10) {
+                (true, _) => "2",
+                (false, true) => "1.0",
+                (false, false) => "1.1",
             },
             status: self.status,
             received_bytes: self.received,
@@ -239,8 +298,8 @@ impl Record {
             tries: self.tries,
             core: core.worker as u32,
             request_id: self.id.as_bytes(),
-            user_agent: field(FieldName::UserAgent),
-            referer: field(FieldName::Referer),
+            user_agent,
+            referer,
             phases: self.phases(now_us),
             reused: self.was_idle,
             tls: session.map(|session| session.version),

@@ -12,13 +12,12 @@ use super::{
     core::UnderWay,
     exchange::Load,
     generation::Generation,
-    record::{Record, Seen},
+    record::{Kept, Record},
     relay::{Standstill, Wait, overdue},
 };
 use crate::{
     buf::Buf,
     clock::{Deadline, Timer},
-    http::request::RequestHead,
     tls::{Rx, Stream, Tx},
     upstream::pool::Lease,
 };
@@ -180,9 +179,7 @@ pub(super) struct Tunnelled {
 /// What is left of an exchange.
 pub(super) struct Notes {
     pub(super) record: Record,
-    pub(super) head: RequestHead,
-    pub(super) path: Box<[u8]>,
-    pub(super) bytes: Box<[u8]>,
+    pub(super) told: Kept,
     pub(super) generation: Rc<Generation>,
     pub(super) _under_way: UnderWay,
 }
@@ -224,9 +221,9 @@ pub(super) async fn carry(mut connection: Box<Connection>) {
     let is_late = matches!(end, TunnelEnd::Idle | TunnelEnd::Aged);
     let end = if is_late && connection.core.is_cutting() { TunnelEnd::Drained } else { end };
     connection.deadline.clear(Timer::Exchange);
-    let Notes { record, head, path, bytes, .. } = notes;
+    let Notes { record, told, .. } = notes;
     record.on_tunnel_end(end, up, down);
-    record.finish(&connection.core, &generation.table, &Seen { head, path, bytes }, &connection);
+    record.finish(&connection.core, &generation.table, || told.told(), &connection);
 }
 
 /// Joins the two until they end: how, and how many bytes went up and down. `from_client` and `from_upstream` are what was received

@@ -75,12 +75,12 @@ impl Shared {
         self.prefers_http1.get()
     }
 
-    /// A stream (see [`Upstream::open`]), or the right to open a connection for one; pending while someone else opens one, and while all are full and
+    /// A stream (see [`Upstream::open`]; of a connection that is opened for it, if `fresh_only` and that may be), or the right to open a connection for one; pending while someone else opens one, and while all are full and
     /// no more may be opened.
     pub fn poll_stream(
         self: &Rc<Self>,
         policy: &PoolPolicy,
-        speaks_web: bool,
+        (speaks_web, fresh_only): (bool, bool),
         now_ms: u64,
         cx: &mut Context<'_>,
     ) -> Poll<Found> {
@@ -88,12 +88,13 @@ impl Shared {
         connections.retain_mut(|kept| !kept.upstream.is_over());
         let is_young =
             |kept: &Kept| policy.max_age_ms == 0 || now_ms.saturating_sub(kept.born_ms) < policy.max_age_ms;
-        let mut young = connections.iter_mut().filter(|kept| is_young(kept));
+        let may_open = policy.max_connections == 0 || connections.len() < policy.max_connections;
+        let is_offered = !(fresh_only && may_open);
+        let mut young = connections.iter_mut().filter(|kept| is_offered && is_young(kept));
         if let Some(kept) = young.find_map(|kept| kept.upstream.has_room().then_some(kept)) {
             kept.used_ms = now_ms;
             return Poll::Ready(Found::Stream(kept.upstream.open(speaks_web)));
         }
-        let may_open = policy.max_connections == 0 || connections.len() < policy.max_connections;
         if may_open && !self.is_opening.replace(true) {
             return Poll::Ready(Found::Open(Opening { shared: Rc::clone(self) }));
         }
