@@ -293,6 +293,47 @@ fn explain_of_splits_answers_limits_and_the_canonical_path() {
 }
 
 #[test]
+fn explain_says_what_is_spoken_with_endpoints() {
+    let dir = TempDir::new();
+    let file = dir.path().join("gateway.toml");
+    let endpoints = "endpoints = [{ address = '127.0.0.1:1' }, { address = '127.0.0.1:2' }]";
+    std::fs::write(
+        &file,
+        format!(
+            "[[listener]]\nname = 'l'\naddress = '127.0.0.1:0'\n\
+             [[cluster]]\nname = 'a'\ntls = {{ verify = false }}\nprotocol = 'auto'\n{endpoints}\n\
+             [[cluster]]\nname = 'b'\nprotocol = 'h2'\ngrpc_web = true\n{endpoints}\n\
+             [[cluster]]\nname = 'c'\nproxy_protocol = 'v2'\n{endpoints}\n\
+             [[cluster]]\nname = 'd'\ntls = {{ verify = false, server_name = 'd.test' }}\n{endpoints}\n\
+             [[route]]\nname = 'r'\nclusters = [{{ name = 'a' }}, {{ name = 'b' }}, {{ name = 'c' }}, {{ name = 'd' }}]\n"
+        ),
+    )
+    .unwrap();
+    let said = ringgate(&["explain", file.to_str().unwrap(), "GET", "/"]);
+    let spoken: Vec<&str> = said
+        .out
+        .lines()
+        .filter(|line| {
+            ["cluster ", "  protocol ", "  tls ", "  PROXY "].iter().any(|word| line.starts_with(word))
+        })
+        .collect();
+    let expected = [
+        "cluster    a (25 %)",
+        "  protocol   HTTP/2 or HTTP/1.1 by ALPN",
+        "  tls        not verified as 127.0.0.1",
+        "cluster    b (25 %)",
+        "  protocol   HTTP/2 by prior knowledge, gRPC-Web made into gRPC",
+        "cluster    c (25 %)",
+        "  protocol   HTTP/1.1",
+        "  PROXY      version 2",
+        "cluster    d (25 %)",
+        "  protocol   HTTP/1.1",
+        "  tls        not verified as d.test",
+    ];
+    assert_eq!(spoken, expected, "{}", said.error);
+}
+
+#[test]
 fn explain_refuses_what_the_gateway_would() {
     for (arguments, reason) in [
         (vec!["GET", "/a b"], "the gateway would refuse this request"),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    config::types::{ProxyVersion, UpstreamProtocol},
     http::{
         head::Parsed,
         request::{RequestError, RequestHead, parse_request},
@@ -208,6 +209,7 @@ fn tell_cluster(
         HostRule::Literal(host) => host.to_string(),
     };
     let _ = writeln!(out, "  host       {host}");
+    tell_connections(cluster, out);
     let limit = |ms: u64| match ms {
         0 => "none".into(),
         ms => crate::config::values::Span(std::time::Duration::from_millis(ms)).to_string(),
@@ -220,6 +222,34 @@ fn tell_cluster(
         limit(cluster.idle_ms),
         limit(route.timeout_ms)
     );
+}
+
+/// What is spoken with endpoints.
+fn tell_connections(cluster: &Cluster, out: &mut String) {
+    let spoken = match (cluster.protocol, &cluster.tls) {
+        (UpstreamProtocol::Http1, _) => "HTTP/1.1",
+        (UpstreamProtocol::Http2, Some(_)) => "HTTP/2",
+        (UpstreamProtocol::Http2, None) => "HTTP/2 by prior knowledge",
+        (UpstreamProtocol::Auto, _) => "HTTP/2 or HTTP/1.1 by ALPN",
+    };
+    let web = if cluster.grpc_web { ", gRPC-Web made into gRPC" } else { "" };
+    let _ = writeln!(out, "  protocol   {spoken}{web}");
+    if let Some(version) = cluster.proxy_protocol {
+        let version = match version {
+            ProxyVersion::V1 => 1,
+            ProxyVersion::V2 => 2,
+        };
+        let _ = writeln!(out, "  PROXY      version {version}");
+    }
+    let Some(tls) = &cluster.tls else { return };
+    let verified = if tls.verifies() { "verified" } else { "not verified" };
+    let own = if tls.certificate().is_some() { ", with a client certificate" } else { "" };
+    let mut names: Vec<_> = (0..cluster.endpoints.len())
+        .filter_map(|endpoint| Some(tls.server_name(endpoint)?.to_str()))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let _ = writeln!(out, "  tls        {verified} as {}{own}", names.join(", "));
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -75,6 +75,11 @@ impl ClientTls {
         Self { protocol, ..self }
     }
 
+    /// Whether an endpoint's certificate is looked at.
+    pub fn verifies(&self) -> bool {
+        matches!(self.trust, Trust::Authorities(_))
+    }
+
     fn alpn(&self) -> &'static [AlpnProtocol] {
         match self.protocol {
             UpstreamProtocol::Http1 => &[AlpnProtocol::Http11],
