@@ -14,6 +14,7 @@ use ringgate::{
     server::{
         self, Options, Question,
         demo::{Addresses, Live, Upstreams, banner},
+        messages,
     },
     table::{self, Table},
 };
@@ -73,11 +74,7 @@ fn field(text: &str) -> Result<(String, String), String> {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    let _messages = messages::start();
     let result = match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Demo { listen } => demo(listen),

@@ -6,11 +6,12 @@ mod support;
 
 use std::{
     io::{BufRead, BufReader},
+    net::SocketAddr,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 
-use support::{Gateway, Upstream, cluster, config, get, ok, post, tempdir::TempDir, within};
+use support::{Gateway, Peer, Upstream, cluster, config, get, ok, post, tempdir::TempDir, within};
 
 fn log_to(path: &Path, format: &str) -> String {
     format!("[access_log]\nformat = \"{format}\"\npath = \"{}\"\n", path.display())
@@ -358,7 +359,7 @@ fn a_pipe_without_a_reader_is_a_reason_not_to_start() {
     let mut run = Command::new("timeout")
         .args(["--signal=KILL", "20", env!("CARGO_BIN_EXE_ringgate"), "run", "-c"])
         .arg(&file)
-        .stderr(std::process::Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(1));
@@ -402,4 +403,69 @@ fn a_post_that_fails_over_counts_its_tries() {
     let line = gateway.log_line();
     assert_eq!((line["tries"].as_u64(), line["end"].as_str()), (Some(2), Some("ok")));
     assert_eq!(line["endpoint"], upstream.address.to_string());
+}
+
+/// Reads standard error until a listener's address.
+fn address_in(messages: &mut impl BufRead, listener: &str) -> SocketAddr {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert!(messages.read_line(&mut line).unwrap() > 0, "no listener `{listener}`");
+        if line.contains(&format!("listener=\"{listener}\"")) {
+            return line.rsplit('=').next().unwrap().trim().parse().unwrap();
+        }
+    }
+}
+
+/// What the kernel keeps of a pipe that no one reads.
+const PIPE_BYTES: usize = 64 * 1024;
+
+#[test]
+fn a_standard_error_that_no_one_reads_stalls_no_core() {
+    let dir = TempDir::new();
+    let file = dir.path().join("gateway.toml");
+    let listeners = "[[listener]]\nname = \"announced\"\naddress = \"127.0.0.1:0\"\n\
+                     proxy_protocol = { from = [\"127.0.0.0/8\"] }\n\
+                     [[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n";
+    let rest = "[access_log]\nformat = \"off\"\n[runtime]\nworkers = 1\n\
+                [[route]]\nname = \"here\"\nrespond = { body = \"yes\" }\n";
+    std::fs::write(&file, format!("{listeners}{rest}")).unwrap();
+    let mut gateway = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args(["run", "-c", file.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut messages = BufReader::new(gateway.stderr.take().unwrap());
+    let announced = address_in(&mut messages, "announced");
+    let public = address_in(&mut messages, "public");
+    let pid = gateway.id().to_string();
+    let signal =
+        |name: &str| assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+
+    let mut client = Peer::connect(public);
+    let mut answered = || {
+        client.send(get("/"));
+        assert_eq!(client.response().status, 200);
+    };
+    // The control plane fills the pipe, ...
+    for _ in 0..400 {
+        signal("QUIT");
+        answered();
+    }
+    // ... and then a core has something to say.
+    let mut unannounced = Peer::connect(announced);
+    unannounced.send("GET / HTTP/1.1\r\n\r\n");
+    assert!(unannounced.is_ended());
+    answered();
+
+    let mut said = String::new();
+    let mut bytes_before = 0;
+    while !said.contains("a connection is closed") {
+        bytes_before += said.len();
+        said.clear();
+        assert!(messages.read_line(&mut said).unwrap() > 0);
+    }
+    assert!(bytes_before > PIPE_BYTES, "{bytes_before} bytes did not fill the pipe");
+    signal("TERM");
+    assert!(gateway.wait().unwrap().success());
 }

@@ -4,6 +4,7 @@
 pub mod control;
 pub mod demo;
 mod explain;
+pub mod messages;
 mod plan;
 mod spread;
 mod worker;

@@ -14,6 +14,7 @@ use tokio::{
 
 use self::keyring::Keyring;
 use super::{
+    messages,
     plan::{PlanError, plan},
     worker::{self, Message, Served, Worker},
 };
@@ -336,7 +337,8 @@ async fn tell_figures(
     keys: [(&'static str, u64); 2],
     policies: &[String],
 ) {
-    for (figure, value) in keys.into_iter().filter(|(_, value)| *value > 0) {
+    let dropped = ("messages_dropped", messages::dropped());
+    for (figure, value) in keys.into_iter().chain([dropped]).filter(|(_, value)| *value > 0) {
         tracing::info!(figure, value);
     }
     let answers = figures(mailboxes).await;
