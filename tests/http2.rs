@@ -1527,6 +1527,48 @@ fn floods_of_frames() {
     }
 }
 
+/// Sends so many batches, if the gateway takes them, and sees the connection end because of that.
+fn is_calmed(gateway: &Gateway, what: &str, first: &[u8], most: u32, batch: impl Fn(u32) -> Vec<u8>) {
+    let mut frames = raw(gateway);
+    frames.is_mute = true;
+    frames.send(first);
+    let mut reader = Frames::beside(Peer::new(frames.peer.stream.try_clone().unwrap()));
+    reader.is_mute = true;
+    let ended = thread::spawn(move || reader.ended());
+    let batches = (0..most).take_while(|number| frames.peer.try_send(batch(*number))).count();
+    let _ = frames.peer.stream.shutdown(std::net::Shutdown::Write);
+    let code = ended.join().unwrap();
+    assert!(matches!(code, Some(ENHANCE_YOUR_CALM) | None), "{what}: {code:?}");
+    assert!(code.is_some() || batches < most as usize, "{what}: it goes on for ever");
+}
+
+#[test]
+fn who_takes_requests_back_at_once_or_sends_too_long_ones_is_told_to_calm_down() {
+    let (gateway, _upstream) = flooded("");
+    let taken_back = |batch: u32| {
+        let ids = (batch * 10..(batch + 1) * 10).map(|n| 2 * n + 1);
+        ids.flat_map(|id| [frames::get(id, "/small"), reset(id, frames::CANCEL)].concat()).collect()
+    };
+    is_calmed(&gateway, "taken back", b"", 1000, taken_back);
+
+    let long = "y".repeat(5000);
+    let fields: Vec<(&str, &str)> =
+        [pseudo("GET", "/small"), ["x-a", "x-b", "x-c", "x-d"].map(|name| (name, long.as_str())).to_vec()]
+            .concat();
+    let block = block(&fields);
+    let too_long = |number: u32| {
+        let id = 2 * number + 1;
+        [
+            frame(HEADERS, END_STREAM, id, &block[..16_000]),
+            frame(CONTINUATION, END_HEADERS, id, &block[16_000..]),
+        ]
+        .concat()
+    };
+    is_calmed(&gateway, "too long", b"", 1000, too_long);
+    serves_others(&gateway);
+    is_clean(&gateway);
+}
+
 #[test]
 fn who_sends_what_asks_for_nothing_is_told_to_calm_down() {
     let (gateway, _upstream) = flooded("");
@@ -1539,19 +1581,8 @@ fn who_sends_what_asks_for_nothing_is_told_to_calm_down() {
         ("WINDOW_UPDATE", vec![], window(0, 1)),
         ("unknown frames", vec![], frame(0xbe, 0xff, 0, [1; 32])),
     ] {
-        let mut frames = raw(&gateway);
-        frames.is_mute = true;
-        frames.send(first);
-        let mut reader = Frames::beside(Peer::new(frames.peer.stream.try_clone().unwrap()));
-        reader.is_mute = true;
-        let ended = thread::spawn(move || reader.ended());
         // As much as it takes, and no more than that.
-        let batch = piece.repeat(500);
-        let batches = (0..100).take_while(|_| frames.peer.try_send(&batch)).count();
-        let _ = frames.peer.stream.shutdown(std::net::Shutdown::Write);
-        let code = ended.join().unwrap();
-        assert!(matches!(code, Some(ENHANCE_YOUR_CALM) | None), "{what}: {code:?}");
-        assert!(code.is_some() || batches < 100, "{what}: it goes on for ever");
+        is_calmed(&gateway, what, &first, 100, |_| piece.repeat(500));
     }
     serves_others(&gateway);
     is_clean(&gateway);

@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     io,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use http::{Request, Response, StatusCode};
 use super::{
     body::{Armed, Incoming, Outgoing},
     heartbeat::Heartbeat,
-    io::{CLIENTS_READS_PER_POLL, Io, shaken},
+    io::{Io, WORK_PER_POLL, shaken},
     message::{Framing, Malformed, put_request, response_of, room_for},
     toll::Toll,
 };
@@ -53,10 +53,9 @@ pub struct DownstreamLimits {
 pub struct Downstream {
     connection: Connection<Io, Bytes>,
     is_secured: bool,
-    /// Reads before others have their turn.
+    /// Work before others have their turn.
     budget: Rc<Cell<u32>>,
     streams_max: u32,
-    refused: u32,
     /// The client was told that it floods.
     is_flood: bool,
     shared: Rc<Shared>,
@@ -86,8 +85,10 @@ const SEND_BYTES_MAX: usize = LARGE_BYTES;
 
 /// Streams that a client may reset before they were accepted, before it is taken for a flood (CVE-2023-44487).
 const RESETS_PENDING_MAX: usize = 32;
-/// Requests beyond the streams that are allowed, of which their clients have reset as many as they liked.
-const REFUSED_MAX: u32 = 1024;
+/// What a request that its client takes back at once costs, in frames (CVE-2023-44487); and one beyond the streams that are allowed,
+/// of which the client may have reset as many as it liked.
+const PER_TAKEN_BACK: i64 = 200;
+const PER_REFUSED: i64 = 50;
 /// Streams that were reset here and are remembered, so that what is on its way for them is not taken for an error.
 const RESETS_REMEMBERED_MAX: usize = 64;
 /// Streams that a client may make us reset by its errors.
@@ -114,14 +115,13 @@ impl Downstream {
             .max_concurrent_reset_streams(RESETS_REMEMBERED_MAX)
             .max_local_error_reset_streams(Some(ERRORS_MAX))
             .enable_connect_protocol();
-        let (is_secured, budget, toll) = (io.is_secured(), io.budget(), io.with_toll());
+        let (is_secured, budget, toll) = (io.is_secured(), io.budget(), io.with_toll(limits.head_bytes));
         let mut connection = shaken(&budget, builder.handshake(io)).await?;
         let heartbeat = Heartbeat::new(connection.ping_pong(), deadline);
         Ok(Self {
             connection,
             is_secured,
             streams_max: limits.streams,
-            refused: 0,
             shared: Rc::new(Shared { broken: Cell::new(0), head: RefCell::default(), toll }),
             is_flood: false,
             budget,
@@ -139,7 +139,7 @@ impl Downstream {
         deadline: &Deadline,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Accepted>> {
-        self.budget.set(CLIENTS_READS_PER_POLL);
+        self.budget.set(WORK_PER_POLL);
         if !self.is_flood && self.shared.toll.borrow_mut().is_overdrawn(deadline.now_ms()) {
             self.is_flood = true;
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -148,13 +148,13 @@ impl Downstream {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((_, mut respond)))) if open >= self.streams_max as usize => {
                     respond.send_reset(Reason::REFUSED_STREAM);
-                    self.refused += 1;
-                    if self.refused > REFUSED_MAX {
-                        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                    }
+                    self.shared.toll.borrow_mut().charge(PER_REFUSED);
                 }
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    if let Some(accepted) = show(request, respond, self.is_secured, &self.shared) {
+                Poll::Ready(Some(Ok((request, mut respond)))) => {
+                    // The client has taken it back already: no one shall begin with it.
+                    if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
+                        self.shared.toll.borrow_mut().charge(PER_TAKEN_BACK);
+                    } else if let Some(accepted) = show(request, respond, self.is_secured, &self.shared) {
                         return Poll::Ready(Some(accepted));
                     }
                 }
@@ -325,7 +325,7 @@ impl OtherTx for StreamTx {
         self.spent = None;
         self.sending = Some(buf);
         // Mostly the client takes all of it at once; who waits for more is woken otherwise.
-        let _ = self.send(&mut Context::from_waker(std::task::Waker::noop()));
+        let _ = self.send(&mut Context::from_waker(Waker::noop()));
     }
 
     fn is_sending(&self) -> bool {

@@ -25,18 +25,19 @@ pub struct Io {
     inbox: Option<Buf>,
     /// What is gathered for the next send.
     outbox: Option<Buf>,
-    /// Reads until others have their turn. Whoever polls the connection sets it.
+    /// Work until others have their turn. Whoever polls the connection sets it.
     budget: Rc<Cell<u32>>,
     /// A client's account.
     toll: Option<Rc<RefCell<Toll>>>,
 }
 
 /// Reads in one poll of a connection: `h2` reads on for as long as something comes, and a peer that never stops would keep the
-/// core to itself. A client gets fewer: what it sends may be thousands of frames.
+/// core to itself.
 pub(super) const READS_PER_POLL: u32 = 16;
-pub(super) const CLIENTS_READS_PER_POLL: u32 = 2;
+/// The same for a client, whose frames are work too, see [`Toll::read`]: a read may have a thousand of them.
+pub(super) const WORK_PER_POLL: u32 = 64;
 
-/// Waits for a handshake. It may read as much in each poll as a connection may later.
+/// Waits for a handshake. It may read as often in each poll as a connection may later.
 pub(super) async fn shaken<T>(budget: &Cell<u32>, handshake: impl Future<Output = T>) -> T {
     let mut handshake = pin!(handshake);
     poll_fn(|cx| {
@@ -58,9 +59,9 @@ impl Io {
         }
     }
 
-    /// Opens an account for the client whose connection it is.
-    pub(super) fn with_toll(&mut self) -> Rc<RefCell<Toll>> {
-        let toll = Rc::new(RefCell::new(Toll::new()));
+    /// Opens an account for the client whose connection it is, and whose heads may have so many bytes.
+    pub(super) fn with_toll(&mut self, head_bytes_max: u32) -> Rc<RefCell<Toll>> {
+        let toll = Rc::new(RefCell::new(Toll::new(head_bytes_max)));
         self.toll = Some(Rc::clone(&toll));
         toll
     }
@@ -108,7 +109,6 @@ impl AsyncRead for Io {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.budget.set(this.budget.get() - 1);
         if this.inbox.is_none() {
             if !this.stream.rx.is_armed() && !this.stream.rx.arm_lazily() {
                 return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
@@ -120,10 +120,12 @@ impl AsyncRead for Io {
             this.inbox = Some(buf);
         }
         if let Some(buf) = &mut this.inbox {
-            let count = buf.len().min(into.remaining());
+            let mut count = buf.len().min(into.remaining());
+            let mut budget = this.budget.get();
             if let Some(toll) = &this.toll {
-                toll.borrow_mut().read(&buf.filled()[..count]);
+                count = toll.borrow_mut().read(&buf.filled()[..count], &mut budget);
             }
+            this.budget.set(budget.saturating_sub(1));
             into.put_slice(&buf.filled()[..count]);
             buf.consume(count);
         }

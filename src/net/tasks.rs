@@ -1,6 +1,9 @@
-//! The tasks of a core whose I/O is on [`super::ring`]: a slab of futures and a queue of those that are ready. A waker
+//! The tasks of a core whose I/O is on [`super::ring`]: a slab of futures and queues of those that are ready. A waker
 //! is a task's number, so that cloning and dropping one costs nothing, a completion wakes by a push, and the thread
 //! waits in the kernel exactly when nothing is ready. What tasks are for is not known here.
+//!
+//! Tasks that the kernel has woken do not wait for all that others have: one client may begin, or end, hundreds of requests at once,
+//! and those take their turns beside everyone else's.
 #![expect(unsafe_code, reason = "wakers that are numbers need a virtual table of their own")]
 
 use std::{
@@ -24,6 +27,9 @@ const MAIN: TaskId = u32::MAX;
 /// and tasks that wake each other, or themselves, cannot keep the core from its I/O.
 const PASSES: usize = 2;
 
+/// Tasks woken or spawned by others that are run in one pass.
+const INNER_MAX: usize = 16;
+
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Task {
@@ -34,31 +40,43 @@ struct Task {
 
 struct Tasks {
     slots: Slab<Task>,
+    /// Woken by completions.
     ready: VecDeque<TaskId>,
+    /// New, or woken by tasks.
+    inner: VecDeque<TaskId>,
     is_main_ready: bool,
 }
 
 thread_local! {
     static TASKS: RefCell<Tasks> = const {
-        RefCell::new(Tasks { slots: Slab::new(), ready: VecDeque::new(), is_main_ready: true })
+        RefCell::new(Tasks { slots: Slab::new(), ready: VecDeque::new(), inner: VecDeque::new(), is_main_ready: true })
     };
 }
 
 impl Tasks {
+    /// Makes a task ready, if it is not.
     #[inline]
-    fn wake(&mut self, id: TaskId) {
+    fn wake(&mut self, id: TaskId, by: By) {
         if id == MAIN {
             self.is_main_ready = true;
         } else if let Some(task) = self.slots.get_mut(id as usize)
             && !task.is_ready
         {
             task.is_ready = true;
-            self.ready.push_back(id);
+            self.queue(by).push_back(id);
         }
     }
 
-    fn take_ready(&mut self) -> Option<(TaskId, Work)> {
-        while let Some(id) = self.ready.pop_front() {
+    #[inline]
+    fn queue(&mut self, by: By) -> &mut VecDeque<TaskId> {
+        match by {
+            By::Completion => &mut self.ready,
+            By::Task => &mut self.inner,
+        }
+    }
+
+    fn take_ready(&mut self, by: By) -> Option<(TaskId, Work)> {
+        while let Some(id) = self.queue(by).pop_front() {
             let Some(task) = self.slots.get_mut(id as usize) else { continue };
             task.is_ready = false;
             if let Some(work) = task.work.take() {
@@ -67,13 +85,23 @@ impl Tasks {
         }
         None
     }
+
+    fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.inner.is_empty() && !self.is_main_ready
+    }
 }
 
-/// Makes a task ready.
+/// Who wakes a task.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Completion,
+    Task,
+}
+
 #[inline]
-pub(super) fn wake(id: TaskId) {
+fn wake(id: TaskId, by: By) {
     // Wakers may outlive the thread's tasks when the process ends.
-    let _ = TASKS.try_with(|tasks| tasks.borrow_mut().wake(id));
+    let _ = TASKS.try_with(|tasks| tasks.borrow_mut().wake(id, by));
 }
 
 /// Adds a task, ready to begin.
@@ -81,7 +109,7 @@ pub(super) fn spawn(work: impl Future<Output = ()> + 'static) {
     let work: Work = Box::pin(work);
     TASKS.with_borrow_mut(|tasks| {
         let id = tasks.slots.insert(Task { work: Some(work), is_ready: true }) as TaskId;
-        tasks.ready.push_back(id);
+        tasks.inner.push_back(id);
     });
 }
 
@@ -97,12 +125,15 @@ pub(super) fn run<F: Future>(main: F, mut turn: impl FnMut(bool)) -> F::Output {
             return output;
         }
         for _ in 0..PASSES {
-            for _ in 0..TASKS.with_borrow(|tasks| tasks.ready.len()) {
-                let Some((id, work)) = TASKS.with_borrow_mut(Tasks::take_ready) else { break };
-                poll(id, work);
+            let [ready, inner] = TASKS.with_borrow(|tasks| [tasks.ready.len(), tasks.inner.len()]);
+            for (by, count) in [(By::Completion, ready), (By::Task, inner.min(INNER_MAX))] {
+                for _ in 0..count {
+                    let Some((id, work)) = TASKS.with_borrow_mut(|tasks| tasks.take_ready(by)) else { break };
+                    poll(id, work);
+                }
             }
         }
-        turn(TASKS.with_borrow(|tasks| tasks.ready.is_empty() && !tasks.is_main_ready));
+        turn(TASKS.with_borrow(Tasks::is_idle));
     }
 }
 
@@ -150,12 +181,12 @@ impl Waiter {
         }
     }
 
-    /// Wakes who waits, once.
+    /// Wakes who waits, once, as what it waited for is complete.
     #[inline]
     pub(super) fn wake(&mut self) {
         match std::mem::take(self) {
             Self::Nobody => {}
-            Self::Task(id) => wake(id),
+            Self::Task(id) => wake(id, By::Completion),
             Self::Other(waker) => waker.wake(),
         }
     }
@@ -166,7 +197,7 @@ static VTABLE: RawWakerVTable =
 
 /// Called on another thread it would wake a task of that one, or none: other threads reach a core by its mailbox only.
 fn wake_number(data: *const ()) {
-    wake(data.addr() as TaskId);
+    wake(data.addr() as TaskId, By::Task);
 }
 
 fn waker_of(id: TaskId) -> Waker {
@@ -221,9 +252,9 @@ mod tests {
     #[test]
     fn a_late_wake_harms_no_one() {
         spawn(async {});
-        wake(0);
-        wake(7);
-        assert_eq!(TASKS.with_borrow(|tasks| tasks.ready.len()), 1);
+        wake(0, By::Completion);
+        wake(7, By::Task);
+        assert_eq!(TASKS.with_borrow(|tasks| (tasks.ready.len(), tasks.inner.len())), (0, 1));
         let mut polls = 0;
         run(
             poll_fn(|cx| {
@@ -233,8 +264,41 @@ mod tests {
             }),
             |is_idle| assert!(!is_idle),
         );
-        wake(0);
-        assert!(TASKS.with_borrow(|tasks| tasks.ready.is_empty()));
+        wake(0, By::Task);
+        assert!(TASKS.with_borrow(|tasks| tasks.ready.is_empty() && tasks.inner.is_empty()));
+    }
+
+    #[test]
+    fn who_waits_for_the_kernel_does_not_wait_for_a_crowd() {
+        let crowd = Rc::new(Cell::new(0));
+        let seen = Rc::new(Cell::new(None));
+        let waiter = Rc::new(RefCell::new(Waiter::Nobody));
+        let (waits, sees, others) = (Rc::clone(&waiter), Rc::clone(&seen), Rc::clone(&crowd));
+        spawn(async move {
+            let mut has_waited = false;
+            poll_fn(|cx| {
+                if std::mem::replace(&mut has_waited, true) {
+                    return Poll::Ready(());
+                }
+                waits.borrow_mut().set(cx);
+                Poll::Pending
+            })
+            .await;
+            sees.set(Some(others.get()));
+        });
+        for _ in 0..10 * INNER_MAX {
+            let crowd = Rc::clone(&crowd);
+            spawn(async move { crowd.set(crowd.get() + 1) });
+        }
+        let all = 10 * INNER_MAX;
+        run(
+            poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                if crowd.get() == all { Poll::Ready(()) } else { Poll::Pending }
+            }),
+            |_| waiter.borrow_mut().wake(),
+        );
+        assert_eq!(seen.get(), Some(PASSES * INNER_MAX - 1), "what ran before the kernel was asked");
     }
 
     #[test]
