@@ -116,6 +116,25 @@ def cancellation(channel: grpc.Channel) -> None:
     channel.unary_unary("/test.Echo/Unary")(b"", timeout=TIMEOUT_SECONDS)
     call.cancel()
     assert ask(b"", timeout=TIMEOUT_SECONDS) == b"yes"
+    # Amid streams, of which something has come.
+    uploaded: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    uploaded.put(b"first")
+    upload = channel.stream_unary("/test.Echo/TakesAndWaits").future(iter(uploaded.get, None))
+    assert dict(upload.initial_metadata())["x-first"] == "first"
+    upload.cancel()
+    assert ask(b"", timeout=TIMEOUT_SECONDS) == b"yes"
+    download = channel.unary_stream("/test.Echo/SaysAndWaits")(b"first")
+    assert next(download) == b"first"
+    download.cancel()
+    assert ask(b"", timeout=TIMEOUT_SECONDS) == b"yes"
+    said: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    said.put(b"first")
+    talk = channel.stream_stream("/test.Echo/TalksAndWaits")(iter(said.get, None))
+    assert next(talk) == b"first"
+    talk.cancel()
+    assert ask(b"", timeout=TIMEOUT_SECONDS) == b"yes"
+    for ended in [uploaded, said]:
+        ended.put(None)
     # Its own deadline is one too, whoever tells of it.
     is_status(failure(lambda: silent(b"", timeout=0.2)), grpc.StatusCode.DEADLINE_EXCEEDED)
     assert ask(b"", timeout=TIMEOUT_SECONDS) == b"yes"

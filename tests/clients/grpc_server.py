@@ -47,7 +47,8 @@ def talk(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[b
         yield b"re: " + request
 
 
-def silent(request: bytes, context: grpc.ServicerContext) -> bytes:
+def wait_for_cancellation(context: grpc.ServicerContext) -> None:
+    """Waits until the caller has gone, which is told then."""
     gone = threading.Event()
 
     def leave() -> None:
@@ -56,11 +57,31 @@ def silent(request: bytes, context: grpc.ServicerContext) -> bytes:
 
     if context.add_callback(leave):
         gone.wait(timeout=60)
+
+
+def silent(request: bytes, context: grpc.ServicerContext) -> bytes:
+    wait_for_cancellation(context)
     return b""
 
 
+def takes_and_waits(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+    context.send_initial_metadata((("x-first", next(requests).decode()),))
+    wait_for_cancellation(context)
+    return b""
+
+
+def says_and_waits(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    yield request
+    wait_for_cancellation(context)
+
+
+def talks_and_waits(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    yield next(requests)
+    wait_for_cancellation(context)
+
+
 def was_cancelled(request: bytes, context: grpc.ServicerContext) -> bytes:
-    """Waits until another call of `silent` has lost its caller."""
+    """Waits until another call has lost its caller."""
     return b"yes" if cancelled.acquire(timeout=15) else b"no"
 
 
@@ -72,6 +93,9 @@ HANDLERS = {
     "Breaks": grpc.unary_stream_rpc_method_handler(breaks),
     "Talk": grpc.stream_stream_rpc_method_handler(talk),
     "Silent": grpc.unary_unary_rpc_method_handler(silent),
+    "TakesAndWaits": grpc.stream_unary_rpc_method_handler(takes_and_waits),
+    "SaysAndWaits": grpc.unary_stream_rpc_method_handler(says_and_waits),
+    "TalksAndWaits": grpc.stream_stream_rpc_method_handler(talks_and_waits),
     "WasCancelled": grpc.unary_unary_rpc_method_handler(was_cancelled),
 }
 
