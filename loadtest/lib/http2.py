@@ -63,11 +63,17 @@ def answers(port: int, path: str = "/") -> bool:
         return False
 
 
-def start_upstream(cpu: int, directory: Path) -> tuple[Service, int]:
-    """Starts an upstream by HTTP/2 that answers `/`; returns it and its port."""
+def require() -> str:
+    """Where the upstream's program is. Fails when it is missing."""
     program = shutil.which("nghttpd") or shutil.which("nghttpd", path="/usr/local/sbin:/usr/sbin:/sbin")
     if not program:
         raise Failure("nghttpd is not installed; loadtest/setup does that")
+    return program
+
+
+def start_upstream(cpu: int, directory: Path) -> tuple[Service, int]:
+    """Starts an upstream by HTTP/2 that answers `/`; returns it and its port."""
+    program = require()
     documents = directory / "documents"
     documents.mkdir()
     (documents / "index.html").write_bytes(BODY)

@@ -39,6 +39,14 @@ def profdata() -> str:
     raise Failure(f"{name} is not installed: `rustup component add llvm-tools`, or a distribution's package of that LLVM")
 
 
+def require() -> None:
+    """Fails early when something that training needs is missing."""
+    profdata()
+    http2.require()
+    for name in LOADS:
+        tools.require(workloads.ALL[name].tool, workloads.ALL[name], None)
+
+
 def built() -> Path | None:
     """The program, if it was built since the last change of a source."""
     sources = [REPOSITORY / "Cargo.lock", *(REPOSITORY / "src").rglob("*.rs")]

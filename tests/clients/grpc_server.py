@@ -47,37 +47,42 @@ def talk(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[b
         yield b"re: " + request
 
 
-def wait_for_cancellation(context: grpc.ServicerContext) -> None:
-    """Waits until the caller has gone, which is told then."""
+def on_leave(context: grpc.ServicerContext) -> threading.Event:
+    """Set when the caller has gone, which is told then. To be asked for before anything is sent: a call that is cancelled after
+    that is not gone on with."""
     gone = threading.Event()
 
     def leave() -> None:
         cancelled.release()
         gone.set()
 
-    if context.add_callback(leave):
-        gone.wait(timeout=60)
+    if not context.add_callback(leave):
+        leave()
+    return gone
 
 
 def silent(request: bytes, context: grpc.ServicerContext) -> bytes:
-    wait_for_cancellation(context)
+    on_leave(context).wait(timeout=60)
     return b""
 
 
 def takes_and_waits(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+    gone = on_leave(context)
     context.send_initial_metadata((("x-first", next(requests).decode()),))
-    wait_for_cancellation(context)
+    gone.wait(timeout=60)
     return b""
 
 
 def says_and_waits(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    gone = on_leave(context)
     yield request
-    wait_for_cancellation(context)
+    gone.wait(timeout=60)
 
 
 def talks_and_waits(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    gone = on_leave(context)
     yield next(requests)
-    wait_for_cancellation(context)
+    gone.wait(timeout=60)
 
 
 def was_cancelled(request: bytes, context: grpc.ServicerContext) -> bytes:
