@@ -76,7 +76,14 @@ A `[[policy]]` does nothing until it is attached: with `default = true` to every
 it, by a route's `use` to that one. A route's `skip` leaves out what it would have by default or from its listener. Requests
 that no route takes have the default policies and their listener's.
 
-Of `cors` a request has one: its route's before its listener's, and that before a default one.
+They are asked in this order, whatever the order in the file is, and `ringgate explain` shows them in it:
+
+| kind | which of those attached | a request that does not pass gets |
+|---|---|---|
+| `cors` | one: its route's before its listener's, and that before a default one | 403 (`cors-origin-refused`), preflights only |
+| `ip` | all of them | 403 (`ip-refused`) |
+
+How many requests passed each policy, and how many did not, is among the figures.
 
 **CORS.** A preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) is answered by the gateway, for the route that
 the request to come would take: with its method, and with every field that `Access-Control-Request-Headers` names taken for the
@@ -101,6 +108,21 @@ name = "orders"
 match = { path = "/orders/*" }
 cluster = "orders"
 use = ["browsers"]
+```
+
+**IP.** Lets requests pass by the address of their client, which is the connection's, or behind `listener.trusted_proxies` or
+`listener.proxy_protocol` the one that a proxy names and no client can. A preflight is answered before.
+
+```toml
+[[policy]]
+name = "inside"
+ip = { allow = ["10.0.0.0/8", "fd00::/8"], deny = ["10.66.0.0/16"] }
+
+[[route]]
+name = "admin"
+match = { path = "/admin/*" }
+cluster = "admin"
+use = ["inside"]
 ```
 "#;
 

@@ -22,6 +22,8 @@ pub enum Error {
     Misdirected,
     /// A preflight comes from an origin whose pages may not ask.
     CorsOrigin,
+    /// The client's address may not ask.
+    IpRefused,
     /// No route matches.
     NoRoute,
     /// The body is larger than allowed.

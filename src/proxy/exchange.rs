@@ -222,11 +222,15 @@ async fn serve_request(
         x.record.route = found.map(|found| x.listener.routes[found as usize].route as usize);
         return policies::answer(x, asked, policy, rule, &body, lines).await;
     }
-    let found = x.listener.router.find(&facts, captures).ok_or(Error::NoRoute)?;
+    let Some(found) = x.listener.router.find(&facts, captures) else {
+        policies::admit(x, &facts, x.listener.chain)?;
+        return Err(Error::NoRoute);
+    };
     let Attached { route, chain } = x.listener.routes[found as usize];
     x.record.route = Some(route as usize);
     x.record.chain = chain;
     let route = &table.routes[route as usize];
+    policies::admit(x, &facts, chain)?;
     x.connection.deadline.set(Timer::Exchange, facts.timeout_ms(route.timeout_ms));
     body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
 

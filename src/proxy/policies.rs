@@ -15,7 +15,7 @@ use crate::{
     },
     policy::cors::Cors,
     route::{Captures, RequestView},
-    table::{Chain, Listener, Rule, Table},
+    table::{Listener, Rule, Table},
 };
 
 /// A preflight (Fetch §3.3.2): a browser's question about the request that it would send next, of which it tells the method
@@ -103,6 +103,24 @@ pub(super) async fn answer(
     answer_preflight(x, asked.facts, body, lines).await
 }
 
+/// Asks the policies of a chain, one after the other, whether a request may pass.
+#[inline]
+pub(super) fn admit(x: &Exchange<'_>, facts: &Facts<'_>, chain: u32) -> Result<(), Error> {
+    let table = &x.generation.table;
+    for policy in &table.chains[chain as usize].checks {
+        let refusal = match &table.policies[*policy].rule {
+            Rule::Ip(access) => (!access.admits(facts.client)).then_some(Error::IpRefused),
+            // It is asked by itself, before.
+            Rule::Cors(_) => None,
+        };
+        x.core.figures.borrow_mut().on_policy(*policy, refusal.is_none());
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+    }
+    Ok(())
+}
+
 /// Appends the lines that policies add to every response, the gateway's own included.
 #[inline]
 pub(super) fn append_response_lines(
@@ -120,10 +138,10 @@ pub(super) fn append_response_lines(
 /// The rule of a chain about other origins, and which policy it is.
 #[inline]
 fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
-    let Chain { cors } = &table.chains[chain as usize];
-    let policy = (*cors)?;
+    let policy = table.chains[chain as usize].cors?;
     match &table.policies[policy].rule {
         Rule::Cors(cors) => Some((policy, cors)),
+        Rule::Ip(_) => None,
     }
 }
 

@@ -63,6 +63,7 @@ reasons! {
     MethodNotAllowed = "method-not-allowed", Some("http_request_denied"), "This method is not allowed here.";
     Misdirected = "misdirected", Some("http_request_error"), "This listener does not serve that scheme or host.";
     CorsOrigin = "cors-origin-refused", Some("http_request_denied"), "Pages of this origin may not ask here.";
+    IpRefused = "ip-refused", Some("http_request_denied"), "Requests from your address are not allowed here.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
     BodyMalformed = "body-malformed", Some("http_request_error"), "The request's body is not framed as it should be.";
@@ -108,6 +109,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::MethodNotAllowed => (405, Reason::MethodNotAllowed),
         Error::Misdirected => (421, Reason::Misdirected),
         Error::CorsOrigin => (403, Reason::CorsOrigin),
+        Error::IpRefused => (403, Reason::IpRefused),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),
         Error::BodyMalformed => (400, Reason::BodyMalformed),

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use rustls_pki_types::UnixTime;
 
 use super::{
@@ -23,6 +24,7 @@ use crate::{
         cookie::StickyCookie,
         cors::Cors,
         headers::{HeaderEdits, List},
+        ip::IpAccess,
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
@@ -326,22 +328,32 @@ impl Compiler<'_, '_> {
         let config = self.config;
         let mut policies = Vec::with_capacity(config.policy.len());
         for (at, policy) in config.policy.iter().enumerate() {
-            let Some(cors) = &policy.cors else { continue };
-            match Cors::compile(cors) {
-                Ok(cors) => {
-                    policies.push(Policy { name: policy.name.as_str().into(), rule: Rule::Cors(cors) })
+            let rule = match (&policy.cors, &policy.ip) {
+                (Some(cors), _) => self.cors(at, cors),
+                (None, Some(ip)) => {
+                    let of = |texts: &Option<Vec<String>>| networks(texts.as_deref().unwrap_or_default());
+                    Some(Rule::Ip(IpAccess::new(&of(&ip.allow), &of(&ip.deny))))
                 }
-                Err(errors) => {
-                    for error in errors {
-                        let origins = ["cors".into(), "origins".into(), error.at.into()];
-                        let path = [&["policy".into(), at.into()], &origins[..]].concat();
-                        self.error(&path, error.message, error.hint);
-                    }
-                }
-            }
+                (None, None) => None,
+            };
+            policies.extend(rule.map(|rule| Policy { name: policy.name.as_str().into(), rule }));
         }
         let chains = Chains::new(config);
         (policies, chains)
+    }
+
+    fn cors(&mut self, at: usize, cors: &types::Cors) -> Option<Rule> {
+        match Cors::compile(cors) {
+            Ok(cors) => Some(Rule::Cors(cors)),
+            Err(errors) => {
+                for error in errors {
+                    let origins = ["cors".into(), "origins".into(), error.at.into()];
+                    let path = [&["policy".into(), at.into()], &origins[..]].concat();
+                    self.error(&path, error.message, error.hint);
+                }
+                None
+            }
+        }
     }
 
     /// One router for each distinct set of routes: where no route names its listeners, all share the one of all.
@@ -499,11 +511,8 @@ fn listener_rules(config: &Config, listener: &types::Listener, router: Arc<Route
             tunnel_idle_ms: ours.tunnel_idle.unwrap_or(timeouts.tunnel_idle).as_millis(),
             tunnel_age_ms: ours.tunnel_age.unwrap_or(timeouts.tunnel_age).as_millis(),
         },
-        // Unparsable networks were refused by validation.
-        announced: listener.proxy_protocol.as_ref().map_or_else(Vec::new, |proxy| {
-            proxy.from.iter().filter_map(|network| network.parse().ok()).collect()
-        }),
-        trusted: listener.trusted_proxies.iter().filter_map(|network| network.parse().ok()).collect(),
+        announced: listener.proxy_protocol.as_ref().map_or_else(Vec::new, |proxy| networks(&proxy.from)),
+        trusted: networks(&listener.trusted_proxies),
         path: listener.path,
         allow_trace: listener.allow_methods.contains(&RiskyMethod::Trace),
         allow_connect: listener.allow_methods.contains(&RiskyMethod::Connect),
@@ -544,4 +553,9 @@ mod tests {
         assert_eq!(tls.server_name(0).unwrap().to_str(), "10.0.0.1");
         assert_eq!(tls.server_name(1).unwrap().to_str(), "::1");
     }
+}
+
+/// Validation has refused what is none.
+fn networks(texts: &[String]) -> Vec<IpNet> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }

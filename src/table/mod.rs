@@ -14,7 +14,7 @@ pub use compile::{Report, compile};
 use crate::{
     config::types::{HalfClose, PathRules, ProxyVersion, UpstreamProtocol},
     http::request::HeadLimits,
-    policy::{cookie::StickyCookie, cors::Cors, headers::HeaderEdits, template::Template},
+    policy::{cookie::StickyCookie, cors::Cors, headers::HeaderEdits, ip::IpAccess, template::Template},
     route::Router,
     tls::{ClientTls, ServerTls},
     upstream::{balance::Balancer, health::EjectPolicy, pool::PoolPolicy},
@@ -131,6 +131,18 @@ pub struct Policy {
 pub enum Rule {
     /// Lets pages of other origins read.
     Cors(Cors),
+    /// Refuses by address.
+    Ip(IpAccess),
+}
+
+impl Rule {
+    /// What kind it is, as it is configured.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Cors(_) => "cors",
+            Self::Ip(_) => "ip",
+        }
+    }
 }
 
 /// The policies of a route on a listener, each an index of the table's policies. The order of the fields is the order in which
@@ -139,13 +151,15 @@ pub enum Rule {
 pub struct Chain {
     /// Who may read across origins.
     pub cors: Option<usize>,
+    /// What a request must pass before its route has it, kind by kind, and of one kind as they are attached.
+    pub checks: Box<[usize]>,
 }
 
 impl Chain {
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.
     pub fn names(&self, policies: &[Policy]) -> Vec<String> {
-        let of = |at: usize, kind: &str| format!("{} ({kind})", policies[at].name);
-        self.cors.map(|at| of(at, "cors")).into_iter().collect()
+        let of = |at: usize| format!("{} ({})", policies[at].name, policies[at].rule.kind());
+        self.cors.into_iter().chain(self.checks.iter().copied()).map(of).collect()
     }
 }
 

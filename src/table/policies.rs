@@ -1,5 +1,5 @@
 //! Which policies a route has on a listener: the default ones, the listener's and its own, less those that it skips. Of a kind
-//! that is asked once, the one attached nearest to the route is the one.
+//! that is asked once, the one attached nearest to the route is the one; of the others, all.
 
 use std::collections::HashMap;
 
@@ -32,6 +32,7 @@ impl Chains {
 
     fn chain(&self, config: &Config, listener: &Listener, route: Option<&Route>) -> Chain {
         let mut chain = Chain::default();
+        let mut checks = Vec::new();
         let is_skipped =
             |name: &str| route.is_some_and(|route| route.skip.iter().any(|skipped| skipped == name));
         let defaults = config.policy.iter().filter(|policy| policy.default).map(|policy| &policy.name);
@@ -41,8 +42,11 @@ impl Chains {
             let Some(at) = self.by_name.get(name.as_str()).copied() else { continue };
             if config.policy[at].cors.is_some() {
                 chain.cors = Some(at);
+            } else if !checks.contains(&at) {
+                checks.push(at);
             }
         }
+        chain.checks = checks.into();
         chain
     }
 

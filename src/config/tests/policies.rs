@@ -33,6 +33,17 @@ fn policies_of_listeners_and_routes() {
             ],
         ),
         (cors("origins = ['null'], methods = ['']"), &["4:41 error: `` is not a method"]),
+        (policy("ip = { allow = ['10.0.0.0/8', '::/0'], deny = ['10.0.0.1/32'] }"), &[]),
+        (policy("ip = { allow = [] }"), &["4:16 error: `allow` names no network"]),
+        (policy("ip = {}"), &["4:6 error: this policy lets everyone pass"]),
+        (
+            policy("ip = { deny = ['10.0.0.0/8', '10.0.0.1', '10.0.0.1/8'] }"),
+            &["4:30 error: `10.0.0.1` is not a network", "4:42 warning: `10.0.0.1/8` has host bits set"],
+        ),
+        (
+            policy("ip = { deny = ['::/0'] }\ncors = { origins = ['*'] }"),
+            &["1:1 error: this policy is cors and ip"],
+        ),
         (route("use = ['p']"), &[]),
         (route(""), &["2:8 warning: nothing uses policy `p`"]),
         (route("use = ['q']"), &["8:8 error: unknown policy `q`, did you mean `p`?"]),

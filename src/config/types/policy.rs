@@ -7,7 +7,7 @@ use super::ValueRegex;
 use crate::config::values::Span;
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
-/// listener's `use` or by a route's `use`. Exactly one kind: `cors`.
+/// listener's `use` or by a route's `use`. Exactly one kind: `cors` or `ip`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -18,6 +18,20 @@ pub struct Policy {
     pub default: bool,
     /// Lets pages of other origins read responses (cross-origin resource sharing).
     pub cors: Option<Cors>,
+    /// Lets requests pass, or refuses them, by their client's address.
+    pub ip: Option<Ip>,
+}
+
+/// Lets requests pass, or refuses them with 403, by their client's address: that of the connection, or the one that a trusted proxy
+/// names (`listener.trusted_proxies`, `listener.proxy_protocol`). At least one of the lists says something. An IPv4 address
+/// in an IPv6 one is the IPv4 address; `0.0.0.0/0` and `::/0` are two families.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ip {
+    /// Networks whose requests pass, such as `10.0.0.0/8`. Left out: all.
+    pub allow: Option<Vec<String>>,
+    /// Networks whose requests do not, even when `allow` has them.
+    pub deny: Option<Vec<String>>,
 }
 
 /// Lets pages of other origins read responses (CORS, as the Fetch standard has it). The gateway answers preflights itself and

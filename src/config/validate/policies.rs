@@ -1,33 +1,43 @@
 //! What is wrong with `[[policy]]`, and with what attaches policies. Origins are judged where they are compiled.
 
-use super::{Names, fields};
+use super::{Names, address, fields};
 use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::{Key, key_path},
-    types::{Config, Cors, HeaderEdits, OriginMatch},
+    types::{Config, Cors, HeaderEdits, Ip, OriginMatch, Policy},
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 1] = ["cors"];
+const KINDS: [&str; 2] = ["cors", "ip"];
 
 pub(super) fn validate(config: &Config, policies: &Names<'_>, report: &mut Report) {
     for (index, policy) in config.policy.iter().enumerate() {
         let is_refused = KINDS.iter().any(|kind| report.is_replaced(&key_path!["policy", index, *kind]));
-        match &policy.cors {
-            Some(cors) => self::cors(index, cors, report),
-            None if !is_refused => {
-                let error = Diagnostic::error("this policy does not say what it does");
-                let hint = format!(
-                    "a policy has exactly one of {}",
-                    KINDS.map(|kind| format!("`{kind}`")).join(", ")
-                );
-                report.push_at(&key_path!["policy", index], error.hint(hint));
-            }
-            None => {}
+        if let Some(cors) = &policy.cors {
+            self::cors(index, cors, report);
+        }
+        if let Some(ip) = &policy.ip {
+            self::ip(index, ip, report);
+        }
+        let kinds = kinds(policy);
+        if kinds.len() != 1 && !(kinds.is_empty() && is_refused) {
+            let error = Diagnostic::error(match &kinds[..] {
+                [] => "this policy does not say what it does".into(),
+                several => format!("this policy is {}", several.join(" and ")),
+            });
+            let hint =
+                format!("a policy has exactly one of {}", KINDS.map(|kind| format!("`{kind}`")).join(", "));
+            report.push_at(&key_path!["policy", index], error.hint(hint));
         }
     }
     attached(config, policies, report);
+}
+
+/// What a policy is.
+fn kinds(policy: &Policy) -> Vec<&'static str> {
+    let is = [policy.cors.is_some(), policy.ip.is_some()];
+    KINDS.into_iter().zip(is).filter_map(|(kind, is)| is.then_some(kind)).collect()
 }
 
 /// Reports names that lead nowhere, and policies that nothing uses.
@@ -115,6 +125,26 @@ fn one_of_a_kind(config: &Config, path: &[Key<'_>], names: &[String], report: &m
 fn has_grants(edits: &HeaderEdits) -> bool {
     let is_grant = |name: &String| name.to_ascii_lowercase().starts_with("access-control-");
     edits.set.keys().any(is_grant) || edits.add.keys().any(is_grant)
+}
+
+fn ip(index: usize, ip: &Ip, report: &mut Report) {
+    if ip.allow.is_none() && ip.deny.is_none() {
+        let error = Diagnostic::error("this policy lets everyone pass");
+        report.push_at(
+            &key_path!["policy", index, "ip"],
+            error.hint("name networks in `allow`, in `deny` or in both"),
+        );
+    }
+    for (key, networks) in [("allow", &ip.allow), ("deny", &ip.deny)] {
+        let Some(networks) = networks else { continue };
+        if networks.is_empty() {
+            let error = Diagnostic::error(format!("`{key}` names no network"));
+            report.push_at(&key_path!["policy", index, "ip", key], error.hint("leave it out, or name some"));
+        }
+        for (place, network) in networks.iter().enumerate() {
+            address::network(&key_path!["policy", index, "ip", key, place], network, report);
+        }
+    }
 }
 
 fn cors(index: usize, cors: &Cors, report: &mut Report) {
