@@ -152,3 +152,105 @@ fn a_preflight_is_answered_before_and_a_refusal_can_be_read() {
     assert_eq!(refused.field("access-control-allow-origin").as_deref(), Some("https://a.test"));
     assert_eq!(ask(&gateway, "192.0.2.1", "GET", "/", origin).status, 200);
 }
+
+/// Hashes of `secret` and of `other`.
+const SECRET: &str = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+const OTHER: &str = "sha256:d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa";
+
+fn consumers() -> String {
+    format!(
+        "[[consumer]]\nname = \"acme\"\nkeys = [\"{SECRET}\"]\ntags = [\"partner\"]\n\
+         [[consumer]]\nname = \"globex\"\nkeys = [\"{OTHER}\"]\n"
+    )
+}
+
+/// An upstream that answers with the head that it gets.
+fn mirror() -> Upstream {
+    Upstream::answering(|head, _| ok(head.as_bytes()))
+}
+
+#[test]
+fn who_shows_a_key_passes() {
+    let upstream = mirror();
+    let gateway = gateway(
+        upstream.address,
+        &[
+            consumers(),
+            policy("any", "key = {}"),
+            policy("partners", "key = { header = \"Authorization\", tags = [\"partner\"], forward = true }"),
+            policy("one", "key = { consumers = [\"globex\"] }"),
+            route("/any", "use = [\"any\"]\nrequest_headers.set = { x-consumer = \"{consumer.name}\" }"),
+            route("/partners", "use = [\"partners\"]"),
+            route("/one", "use = [\"one\"]"),
+            route("/open", ""),
+        ]
+        .concat(),
+    );
+    for (path, lines, status, end, consumer) in [
+        ("/any", "X-Api-Key: secret\r\n", 200, "ok", Some("acme")),
+        ("/any", "x-api-KEY: other\r\n", 200, "ok", Some("globex")),
+        ("/any", "", 401, "key-missing", None),
+        ("/any", "X-Api-Key:\r\n", 401, "key-missing", None),
+        ("/any", "X-Api-Key: secre\r\n", 401, "key-unknown", None),
+        ("/any", "X-Api-Key: secret\r\nX-Api-Key: secret\r\n", 401, "key-unknown", None),
+        ("/any", "X-Consumer: acme\r\n", 401, "key-missing", None),
+        ("/partners", "Authorization: secret\r\n", 200, "ok", Some("acme")),
+        ("/partners", "X-Api-Key: secret\r\n", 401, "key-missing", None),
+        ("/partners", "Authorization: other\r\n", 403, "key-not-allowed", Some("globex")),
+        ("/one", "X-Api-Key: other\r\n", 200, "ok", Some("globex")),
+        ("/one", "X-Api-Key: secret\r\n", 403, "key-not-allowed", Some("acme")),
+        ("/open", "X-Api-Key: secret\r\n", 200, "ok", None),
+    ] {
+        let response = ask(&gateway, "192.0.2.1", "GET", path, lines);
+        let line = gateway.log_line();
+        assert_eq!((response.status, line["end"].as_str()), (status, Some(end)), "{path} {lines}");
+        assert_eq!(line["consumer"].as_str(), consumer, "{path} {lines}");
+        assert!(!line.to_string().contains("secret"), "{line}");
+        let challenge = response.field("www-authenticate");
+        assert_eq!(challenge.as_deref(), (status == 401).then_some("ApiKey"), "{path} {lines}");
+        if status == 200 {
+            let sees_key = response.text().contains("secret") || response.text().contains(" other");
+            assert_eq!(sees_key, path == "/partners" || path == "/open", "{}", response.text());
+        } else {
+            assert!(!response.text().contains("secret"), "{}", response.text());
+        }
+        if path == "/any" && status == 200 {
+            let forged = "X-Consumer: root\r\nx-consumer: root\r\n";
+            let told = ask(&gateway, "192.0.2.1", "GET", path, &[lines, forged].concat());
+            gateway.log_line();
+            assert_eq!(support::fields(&told.text(), "x-consumer"), [consumer.unwrap()]);
+        }
+    }
+}
+
+#[test]
+fn keys_are_asked_for_after_addresses_and_by_one_policy() {
+    let upstream = Upstream::saying("ok");
+    let gateway = gateway(
+        upstream.address,
+        &[
+            consumers(),
+            policy("all", "default = true\nkey = {}"),
+            policy("one", "key = { consumers = [\"globex\"] }"),
+            policy("here", &format!("ip = {{ deny = [\"{ELSEWHERE}\"] }}")),
+            route("/one", "use = [\"one\", \"here\"]"),
+            route("/open", "skip = [\"all\"]"),
+            route("/any", ""),
+        ]
+        .concat(),
+    );
+    for (client, path, key, status) in [
+        ("127.0.0.1", "/one", "other", 200),
+        ("127.0.0.1", "/one", "secret", 403),
+        ("192.0.2.1", "/one", "other", 403),
+        ("192.0.2.1", "/any", "secret", 200),
+        ("192.0.2.1", "/any", "wrong", 401),
+        ("192.0.2.1", "/open", "wrong", 200),
+        // Who has no key is not told which paths there are.
+        ("192.0.2.1", "/nowhere", "wrong", 401),
+        ("192.0.2.1", "/nowhere", "secret", 404),
+    ] {
+        let response = ask(&gateway, client, "GET", path, &format!("X-Api-Key: {key}\r\n"));
+        assert_eq!(response.status, status, "{client} {path} {key}");
+    }
+}

@@ -82,6 +82,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 |---|---|---|
 | `cors` | one: its route's before its listener's, and that before a default one | 403 (`cors-origin-refused`), preflights only |
 | `ip` | all of them | 403 (`ip-refused`) |
+| `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
 
 How many requests passed each policy, and how many did not, is among the figures.
 
@@ -124,6 +125,30 @@ match = { path = "/admin/*" }
 cluster = "admin"
 use = ["inside"]
 ```
+
+**Keys.** A request shows the API key of a `[[consumer]]` in a field. The gateway knows the SHA-256 of each key alone, which is enough for
+long random words and for nothing that a person would make up. The field does not go on to the upstream, unless `forward = true`;
+who it was may, as `{consumer.name}`, and stands in the log's line, also of a request that was refused because this consumer may not ask.
+
+```toml
+[[consumer]]
+name = "acme"
+keys = ["sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"]
+tags = ["partner"]
+
+[[policy]]
+name = "partners"
+key = { header = "x-api-key", tags = ["partner"] }
+
+[[route]]
+name = "catalogue"
+match = { path = "/catalogue/*" }
+cluster = "catalogue"
+use = ["partners"]
+request_headers.set = { x-consumer = "{consumer.name}" }
+```
+
+Set such a field on every route to an upstream that believes it: what a client says in it goes on where no route sets it.
 "#;
 
 const ROUTING: &str = r#"## Paths, precedence and variables

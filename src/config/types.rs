@@ -15,7 +15,7 @@ mod tls;
 pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, ProxyVersion, Sticky, UpstreamTimeouts};
 pub use listener::{HalfClose, LimitsOverride, Listener, ProxyProtocol, RiskyMethod, TimeoutsOverride};
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
-pub use policy::{Cors, Ip, OriginMatch, Policy};
+pub use policy::{Consumer, Cors, Ip, Key, OriginMatch, Policy};
 pub use route::{
     ClusterShare, GrpcMatch, HeaderEdits, Match, Redirect, Respond, Route, ValueMatch, ValuePresent,
     ValueRegex,
@@ -48,6 +48,8 @@ pub struct Config {
     pub listener: Vec<Listener>,
     /// Groups of equivalent upstream endpoints.
     pub cluster: Vec<Cluster>,
+    /// Who uses the API and has keys to it.
+    pub consumer: Vec<Consumer>,
     /// What requests must pass, and what is done to them, by name.
     pub policy: Vec<Policy>,
     /// Which request goes where.

@@ -56,6 +56,8 @@ pub enum Variable {
     Scheme,
     /// `{route}`: the route's name.
     Route,
+    /// `{consumer.name}`: the name of the consumer whose key the request shows; nothing where none is asked for.
+    Consumer,
     /// `{tls.…}`: what the connection's handshake came to.
     Tls(TlsVariable),
 }

@@ -24,6 +24,12 @@ pub enum Error {
     CorsOrigin,
     /// The client's address may not ask.
     IpRefused,
+    /// There is no API key.
+    KeyMissing,
+    /// The API key is no one's.
+    KeyUnknown,
+    /// The API key's consumer may not ask here.
+    KeyNotAllowed,
     /// No route matches.
     NoRoute,
     /// The body is larger than allowed.

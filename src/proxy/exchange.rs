@@ -180,6 +180,8 @@ async fn serve_request(
         client: x.connection.ends.peer.ip(),
         is_trusted: false,
         id: &[],
+        consumer: None,
+        hidden: None,
     };
     x.identify(&mut facts);
     let id = x.record.id;
@@ -223,14 +225,14 @@ async fn serve_request(
         return policies::answer(x, asked, policy, rule, &body, lines).await;
     }
     let Some(found) = x.listener.router.find(&facts, captures) else {
-        policies::admit(x, &facts, x.listener.chain)?;
+        policies::admit(x, &mut facts, x.listener.chain)?;
         return Err(Error::NoRoute);
     };
     let Attached { route, chain } = x.listener.routes[found as usize];
     x.record.route = Some(route as usize);
     x.record.chain = chain;
     let route = &table.routes[route as usize];
-    policies::admit(x, &facts, chain)?;
+    policies::admit(x, &mut facts, chain)?;
     x.connection.deadline.set(Timer::Exchange, facts.timeout_ms(route.timeout_ms));
     body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
 

@@ -43,6 +43,10 @@ pub(super) struct Facts<'f> {
     pub(super) is_trusted: bool,
     /// `X-Request-Id`.
     pub(super) id: &'f [u8],
+    /// The consumer whose key it shows.
+    pub(super) consumer: Option<&'f str>,
+    /// The field that is not for the upstream to see, in lower case.
+    pub(super) hidden: Option<&'f str>,
 }
 
 impl<'f> Facts<'f> {
@@ -71,6 +75,12 @@ impl<'f> Facts<'f> {
     /// The first value of any field.
     pub(super) fn value_of(&self, name: &[u8]) -> Option<&'f [u8]> {
         self.head.fields.find_by_name(self.bytes, name).map(|field| field.value_at.bytes(self.bytes))
+    }
+
+    /// The values of any field.
+    pub(super) fn values_of(&self, name: &'f [u8]) -> impl Iterator<Item = &'f [u8]> {
+        let bytes = self.bytes;
+        self.head.fields.called(bytes, name).map(move |field| field.value_at.bytes(bytes))
     }
 
     /// The value of a cookie.
@@ -232,6 +242,7 @@ impl Variables for RouteFacts<'_> {
             Variable::Method => value.put(facts.method()),
             Variable::Scheme => value.put(facts.scheme().as_bytes()),
             Variable::Route => value.put(self.route.name.as_bytes()),
+            Variable::Consumer => value.put(facts.consumer.unwrap_or_default().as_bytes()),
             Variable::Tls(variable) => {
                 if let Some(session) = facts.session {
                     write_tls(session, *variable, value);

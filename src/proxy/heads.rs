@@ -73,7 +73,11 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     if first.is_empty() {
         names = names.and(FieldName::Host);
     }
-    to.lines(facts.bytes, first, &head.fields, &left_out(names, edits));
+    let removes = |name: &[u8]| {
+        edits.removes(name) || facts.hidden.is_some_and(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
+    };
+    let removes = (edits.removes_any() || facts.hidden.is_some()).then_some(removes);
+    to.lines(facts.bytes, first, &head.fields, &LeftOut { names, removes });
     to.put(parts.lines);
     if head.body == BodyLength::Chunked {
         to.put(b"Transfer-Encoding: chunked\r\n");
@@ -132,12 +136,6 @@ fn disowned(forwarding: &Forwarding, is_trusted: bool) -> NameSet {
     .into_iter()
     .filter(|(is_written, _)| *is_written)
     .fold(NameSet::NONE, |all, (_, names)| all.union(names))
-}
-
-/// The fields of these names, and those that the operator removes or sets.
-#[inline]
-fn left_out(names: NameSet, edits: &HeaderEdits) -> LeftOut<impl Fn(&[u8]) -> bool> {
-    LeftOut { names, removes: edits.removes_any().then_some(|name: &[u8]| edits.removes(name)) }
 }
 
 /// The received protocol's version (RFC 9110 §7.6.3).

@@ -6,6 +6,7 @@ use super::{
     error::Error,
     exchange::{Exchange, Next},
     facts::Facts,
+    record::Record,
 };
 use crate::{
     http::{
@@ -13,7 +14,10 @@ use crate::{
         field::{FieldName, Fields},
         method::Method,
     },
-    policy::cors::Cors,
+    policy::{
+        cors::Cors,
+        key::{KeyAccess, Shown},
+    },
     route::{Captures, RequestView},
     table::{Listener, Rule, Table},
 };
@@ -103,22 +107,50 @@ pub(super) async fn answer(
     answer_preflight(x, asked.facts, body, lines).await
 }
 
-/// Asks the policies of a chain, one after the other, whether a request may pass.
+/// Asks the policies of a chain, one after the other, whether a request may pass, and notes what they find out about it.
 #[inline]
-pub(super) fn admit(x: &Exchange<'_>, facts: &Facts<'_>, chain: u32) -> Result<(), Error> {
-    let table = &x.generation.table;
-    for policy in &table.chains[chain as usize].checks {
-        let refusal = match &table.policies[*policy].rule {
-            Rule::Ip(access) => (!access.admits(facts.client)).then_some(Error::IpRefused),
+pub(super) fn admit<'f, 'x: 'f>(
+    x: &mut Exchange<'x>,
+    facts: &mut Facts<'f>,
+    chain: u32,
+) -> Result<(), Error> {
+    let generation = x.generation;
+    let table = &generation.table;
+    let chain = &table.chains[chain as usize];
+    for at in chain.ip.iter().copied().chain(chain.key) {
+        let passes = match &table.policies[at].rule {
+            Rule::Ip(access) if access.admits(facts.client) => Ok(()),
+            Rule::Ip(_) => Err(Error::IpRefused),
+            Rule::Key(access) => admit_key(access, table, x.record, facts),
             // It is asked by itself, before.
-            Rule::Cors(_) => None,
+            Rule::Cors(_) => Ok(()),
         };
-        x.core.figures.borrow_mut().on_policy(*policy, refusal.is_none());
-        if let Some(refusal) = refusal {
-            return Err(refusal);
-        }
+        x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
+        passes?;
     }
     Ok(())
+}
+
+fn admit_key<'f>(
+    access: &'f KeyAccess,
+    table: &'f Table,
+    record: &mut Record,
+    facts: &mut Facts<'f>,
+) -> Result<(), Error> {
+    let shown = access.look(facts.values_of(access.header.as_bytes()), &table.keys);
+    if let Shown::Passes(consumer) | Shown::NotAllowed(consumer) = shown {
+        record.consumer = Some(consumer);
+    }
+    match shown {
+        Shown::Passes(consumer) => {
+            facts.consumer = Some(&table.consumers[consumer as usize]);
+            facts.hidden = (!access.forward).then_some(&*access.header);
+            Ok(())
+        }
+        Shown::NotAllowed(_) => Err(Error::KeyNotAllowed),
+        Shown::Unknown => Err(Error::KeyUnknown),
+        Shown::Missing => Err(Error::KeyMissing),
+    }
 }
 
 /// Appends the lines that policies add to every response, the gateway's own included.
@@ -141,7 +173,7 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
     let policy = table.chains[chain as usize].cors?;
     match &table.policies[policy].rule {
         Rule::Cors(cors) => Some((policy, cors)),
-        Rule::Ip(_) => None,
+        Rule::Ip(_) | Rule::Key(_) => None,
     }
 }
 

@@ -53,6 +53,8 @@ pub fn preview<'p>(
         client: peer.ip(),
         is_trusted: false,
         id,
+        consumer: None,
+        hidden: None,
     };
     Ok(Preview { facts })
 }

@@ -117,6 +117,8 @@ pub(super) struct Record {
     pub(super) route: Option<usize>,
     /// Its policies: an index of the table's chains.
     pub(super) chain: u32,
+    /// Whose key it shows: an index of the table's consumers.
+    pub(super) consumer: Option<u32>,
     pub(super) cluster: Option<usize>,
     /// The endpoint last tried: its place in the cluster.
     endpoint: Option<usize>,
@@ -147,6 +149,7 @@ impl Record {
             is_canonical: true,
             route: None,
             chain: 0,
+            consumer: None,
             cluster: None,
             endpoint: None,
             tries: 0,
@@ -304,6 +307,7 @@ impl Record {
             reused: self.was_idle,
             tls: session.map(|session| session.version),
             client_cert: fingerprint.as_deref(),
+            consumer: self.consumer.map(|consumer| &*table.consumers[consumer as usize]),
             end: self.end.map_or("ok", Reason::kind),
         };
         batcher.line(|line| match format {

@@ -64,6 +64,9 @@ reasons! {
     Misdirected = "misdirected", Some("http_request_error"), "This listener does not serve that scheme or host.";
     CorsOrigin = "cors-origin-refused", Some("http_request_denied"), "Pages of this origin may not ask here.";
     IpRefused = "ip-refused", Some("http_request_denied"), "Requests from your address are not allowed here.";
+    KeyMissing = "key-missing", Some("http_request_denied"), "An API key is needed here.";
+    KeyUnknown = "key-unknown", Some("http_request_denied"), "This API key is not known.";
+    KeyNotAllowed = "key-not-allowed", Some("http_request_denied"), "This API key is not for what was asked.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
     BodyMalformed = "body-malformed", Some("http_request_error"), "The request's body is not framed as it should be.";
@@ -110,6 +113,9 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::Misdirected => (421, Reason::Misdirected),
         Error::CorsOrigin => (403, Reason::CorsOrigin),
         Error::IpRefused => (403, Reason::IpRefused),
+        Error::KeyMissing => (401, Reason::KeyMissing),
+        Error::KeyUnknown => (401, Reason::KeyUnknown),
+        Error::KeyNotAllowed => (403, Reason::KeyNotAllowed),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),
         Error::BodyMalformed => (400, Reason::BodyMalformed),
@@ -208,6 +214,8 @@ pub(super) fn write(
         }
     }
     match reply.status {
+        // RFC 9110 §15.5.2 wants it. There is no registered scheme for keys in a field of their own.
+        401 => lines.extend_from_slice(b"WWW-Authenticate: ApiKey\r\n"),
         // RFC 9110 §15.5.6 wants it. Which methods the target takes is its upstream's to know; these pass the gateway.
         405 => lines.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"),
         503 => lines.extend_from_slice(b"Retry-After: 1\r\n"),

@@ -25,6 +25,7 @@ use crate::{
         cors::Cors,
         headers::{HeaderEdits, List},
         ip::IpAccess,
+        key::{KeyAccess, KeyHash, Keys},
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
@@ -86,6 +87,8 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
         forwarding,
         announces,
         endpoints,
+        keys: keys(&config.consumer),
+        consumers: config.consumer.iter().map(|consumer| consumer.name.as_str().into()).collect(),
     })
 }
 
@@ -328,13 +331,16 @@ impl Compiler<'_, '_> {
         let config = self.config;
         let mut policies = Vec::with_capacity(config.policy.len());
         for (at, policy) in config.policy.iter().enumerate() {
-            let rule = match (&policy.cors, &policy.ip) {
-                (Some(cors), _) => self.cors(at, cors),
-                (None, Some(ip)) => {
-                    let of = |texts: &Option<Vec<String>>| networks(texts.as_deref().unwrap_or_default());
-                    Some(Rule::Ip(IpAccess::new(&of(&ip.allow), &of(&ip.deny))))
-                }
-                (None, None) => None,
+            let rule = if let Some(cors) = &policy.cors {
+                self.cors(at, cors)
+            } else if let Some(ip) = &policy.ip {
+                let of = |texts: &Option<Vec<String>>| networks(texts.as_deref().unwrap_or_default());
+                Some(Rule::Ip(IpAccess::new(&of(&ip.allow), &of(&ip.deny))))
+            } else {
+                policy.key.as_ref().map(|key| {
+                    let allowed = allowed(key, &config.consumer);
+                    Rule::Key(KeyAccess::new(&key.header, key.forward, allowed))
+                })
             };
             policies.extend(rule.map(|rule| Policy { name: policy.name.as_str().into(), rule }));
         }
@@ -520,6 +526,30 @@ fn listener_rules(config: &Config, listener: &types::Listener, router: Arc<Route
     }
 }
 
+/// Every key and whose it is. Validation has refused what is no hash.
+fn keys(consumers: &[types::Consumer]) -> Keys {
+    let of = |(number, consumer): (usize, &'_ types::Consumer)| {
+        let hashes: Vec<_> = consumer.keys.iter().filter_map(|text| KeyHash::parse(text)).collect();
+        hashes.into_iter().map(move |hash| (hash, number as u32))
+    };
+    consumers.iter().enumerate().flat_map(of).collect()
+}
+
+/// Whether each consumer may ask; `None`: all may.
+fn allowed(key: &types::Key, consumers: &[types::Consumer]) -> Option<Box<[bool]>> {
+    let has =
+        |list: &Option<Vec<String>>, word: &String| list.as_ref().is_some_and(|list| list.contains(word));
+    let may = |consumer: &types::Consumer| {
+        has(&key.consumers, &consumer.name) || consumer.tags.iter().any(|tag| has(&key.tags, tag))
+    };
+    (key.consumers.is_some() || key.tags.is_some()).then(|| consumers.iter().map(may).collect())
+}
+
+/// Validation has refused what is none.
+fn networks(texts: &[String]) -> Vec<IpNet> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -553,9 +583,4 @@ mod tests {
         assert_eq!(tls.server_name(0).unwrap().to_str(), "10.0.0.1");
         assert_eq!(tls.server_name(1).unwrap().to_str(), "::1");
     }
-}
-
-/// Validation has refused what is none.
-fn networks(texts: &[String]) -> Vec<IpNet> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }

@@ -14,7 +14,14 @@ pub use compile::{Report, compile};
 use crate::{
     config::types::{HalfClose, PathRules, ProxyVersion, UpstreamProtocol},
     http::request::HeadLimits,
-    policy::{cookie::StickyCookie, cors::Cors, headers::HeaderEdits, ip::IpAccess, template::Template},
+    policy::{
+        cookie::StickyCookie,
+        cors::Cors,
+        headers::HeaderEdits,
+        ip::IpAccess,
+        key::{KeyAccess, Keys},
+        template::Template,
+    },
     route::Router,
     tls::{ClientTls, ServerTls},
     upstream::{balance::Balancer, health::EjectPolicy, pool::PoolPolicy},
@@ -39,6 +46,10 @@ pub struct Table {
     pub forwarding: Forwarding,
     /// Whether some cluster tells its endpoints where a client connected to.
     pub announces: bool,
+    /// The consumers' names, by their numbers.
+    pub consumers: Box<[Box<str>]>,
+    /// Their keys.
+    pub keys: Keys,
     /// How many endpoints there are: they are numbered through all clusters, for figures.
     pub endpoints: usize,
 }
@@ -133,6 +144,8 @@ pub enum Rule {
     Cors(Cors),
     /// Refuses by address.
     Ip(IpAccess),
+    /// Asks for a key.
+    Key(KeyAccess),
 }
 
 impl Rule {
@@ -141,6 +154,7 @@ impl Rule {
         match self {
             Self::Cors(_) => "cors",
             Self::Ip(_) => "ip",
+            Self::Key(_) => "key",
         }
     }
 }
@@ -151,15 +165,17 @@ impl Rule {
 pub struct Chain {
     /// Who may read across origins.
     pub cors: Option<usize>,
-    /// What a request must pass before its route has it, kind by kind, and of one kind as they are attached.
-    pub checks: Box<[usize]>,
+    /// From which addresses: every one of them, as they are attached.
+    pub ip: Box<[usize]>,
+    /// With which key.
+    pub key: Option<usize>,
 }
 
 impl Chain {
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.
     pub fn names(&self, policies: &[Policy]) -> Vec<String> {
         let of = |at: usize| format!("{} ({})", policies[at].name, policies[at].rule.kind());
-        self.cors.into_iter().chain(self.checks.iter().copied()).map(of).collect()
+        self.cors.into_iter().chain(self.ip.iter().copied()).chain(self.key).map(of).collect()
     }
 }
 

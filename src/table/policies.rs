@@ -32,7 +32,7 @@ impl Chains {
 
     fn chain(&self, config: &Config, listener: &Listener, route: Option<&Route>) -> Chain {
         let mut chain = Chain::default();
-        let mut checks = Vec::new();
+        let mut ip = Vec::new();
         let is_skipped =
             |name: &str| route.is_some_and(|route| route.skip.iter().any(|skipped| skipped == name));
         let defaults = config.policy.iter().filter(|policy| policy.default).map(|policy| &policy.name);
@@ -40,13 +40,16 @@ impl Chains {
         // Later ones are nearer.
         for name in shared.chain(route.map_or(&[][..], |route| &route.uses)) {
             let Some(at) = self.by_name.get(name.as_str()).copied() else { continue };
-            if config.policy[at].cors.is_some() {
+            let policy = &config.policy[at];
+            if policy.cors.is_some() {
                 chain.cors = Some(at);
-            } else if !checks.contains(&at) {
-                checks.push(at);
+            } else if policy.key.is_some() {
+                chain.key = Some(at);
+            } else if policy.ip.is_some() && !ip.contains(&at) {
+                ip.push(at);
             }
         }
-        chain.checks = checks.into();
+        chain.ip = ip.into();
         chain
     }
 

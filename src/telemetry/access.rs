@@ -97,6 +97,8 @@ pub struct AccessRecord<'a> {
     pub tls: Option<&'static str>,
     /// The SHA-256 of the client's certificate, in hexadecimal digits.
     pub client_cert: Option<&'a str>,
+    /// The name of the consumer whose key it shows.
+    pub consumer: Option<&'a str>,
     /// How the exchange ended: `complete`, `client-gone`, … A code of the gateway's own.
     pub end: &'static str,
 }
@@ -151,6 +153,9 @@ impl AccessRecord<'_> {
         }
         if let Some(fingerprint) = self.client_cert {
             string(&mut out, b",\"client_cert\":\"", fingerprint.as_bytes(), NAME_BYTES_MAX);
+        }
+        if let Some(consumer) = self.consumer {
+            string(&mut out, b",\"consumer\":\"", consumer.as_bytes(), NAME_BYTES_MAX);
         }
         string(&mut out, b",\"end\":\"", self.end.as_bytes(), NAME_BYTES_MAX);
         out.text(b"}");
@@ -238,6 +243,7 @@ mod tests {
             reused: true,
             tls: None,
             client_cert: None,
+            consumer: None,
             end: "complete",
         }
     }

@@ -11,6 +11,13 @@ fn policies_of_listeners_and_routes() {
              [[route]]\nname = 's'\nmatch.path = '/s'\ncluster = 'c'\n{keys}"
         )
     };
+    let hash = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    let keyed = |keys: &str| {
+        format!(
+            "{}\n[[consumer]]\nname = 'one'\nkeys = ['{hash}']\n[[consumer]]\nname = 'two'\ntags = ['t']\n\n",
+            policy(keys)
+        )
+    };
     let cors = |keys: &str| policy(&format!("cors = {{ {keys} }}"));
     for (added, expected) in [
         (cors("origins = ['https://a.test', 'null', { regex = 'https://.+' }]"), &[][..]),
@@ -44,6 +51,33 @@ fn policies_of_listeners_and_routes() {
             policy("ip = { deny = ['::/0'] }\ncors = { origins = ['*'] }"),
             &["1:1 error: this policy is cors and ip"],
         ),
+        (keyed("key = {}"), &[]),
+        (keyed("key = { header = 'x-key', consumers = ['one', 'two'], tags = ['t'], forward = true }"), &[]),
+        (policy("key = {}"), &["4:7 error: this policy lets no one pass: there are no keys"]),
+        (
+            keyed("key = { header = 'a b', consumers = ['on'], tags = ['u'] }"),
+            &[
+                "4:18 error: `a b` is not a field name",
+                "4:38 error: unknown consumer `on`, did you mean `one`?",
+                "4:53 error: no consumer has the tag `u`",
+            ],
+        ),
+        (
+            keyed("key = { consumers = [], tags = [] }"),
+            &["4:21 error: `consumers` lets no one pass", "4:32 error: `tags` lets no one pass"],
+        ),
+        (
+            format!(
+                "{}\n[[consumer]]\nname = 'three'\nkeys = ['secret', '{}']",
+                keyed("key = {}"),
+                hash.to_uppercase().replace("SHA", "sha")
+            ),
+            &[
+                "14:8 error: key 1 of this consumer is no hash of a key",
+                "14:8 error: key 2 of this consumer is `one`'s too",
+            ],
+        ),
+        ("[[consumer]]\nname = 'one'".into(), &["2:8 warning: no policy asks for the keys of consumers"]),
         (route("use = ['p']"), &[]),
         (route(""), &["2:8 warning: nothing uses policy `p`"]),
         (route("use = ['q']"), &["8:8 error: unknown policy `q`, did you mean `p`?"]),
@@ -64,7 +98,7 @@ fn policies_of_listeners_and_routes() {
                 "{}\n[[policy]]\nname = 'q'\ndefault = true\ncors = {{ origins = ['*'] }}",
                 cors("origins = ['null']")
             ),
-            &["1:1 error: `p` and `q` are both `cors`, and only one can answer"],
+            &["1:1 error: `p` and `q` are both `cors`, and only one is asked"],
         ),
     ] {
         assert_added(&added, expected);

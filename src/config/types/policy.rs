@@ -7,7 +7,7 @@ use super::ValueRegex;
 use crate::config::values::Span;
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
-/// listener's `use` or by a route's `use`. Exactly one kind: `cors` or `ip`.
+/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip` or `key`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -20,6 +20,40 @@ pub struct Policy {
     pub cors: Option<Cors>,
     /// Lets requests pass, or refuses them, by their client's address.
     pub ip: Option<Ip>,
+    /// Asks for an API key, and so knows who asks.
+    pub key: Option<Key>,
+}
+
+/// Someone who uses the API, and may be told from others by a key.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consumer {
+    /// Its name, unique among consumers: `{consumer.name}` in texts, and in the log.
+    pub name: String,
+    /// Hashes of its keys, `"sha256:…"` with 64 hexadecimal digits each. More than one lets it change keys without a pause. Keys are long
+    /// random words, such as `openssl rand -hex 24` makes; `printf %s "$KEY" | sha256sum` makes the hash.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// Words by which policies tell groups of consumers.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+/// Asks for an API key of a `[[consumer]]`. A request without one, or with one that is no consumer's, is answered 401; one with the key
+/// of a consumer who may not ask here, 403.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// The field that the key comes in.
+    #[serde(default = "defaults::key_header")]
+    pub header: String,
+    /// Names of the consumers who may ask. Left out, with `tags` too: all.
+    pub consumers: Option<Vec<String>>,
+    /// Consumers with one of these tags may ask too.
+    pub tags: Option<Vec<String>>,
+    /// Whether the upstream gets to see the key.
+    #[serde(default)]
+    pub forward: bool,
 }
 
 /// Lets requests pass, or refuses them with 403, by their client's address: that of the connection, or the one that a trusted proxy
@@ -79,6 +113,9 @@ mod defaults {
 
     pub(super) fn methods() -> Vec<String> {
         ["GET", "HEAD", "POST"].map(String::from).into()
+    }
+    pub(super) fn key_header() -> String {
+        "x-api-key".into()
     }
     pub(super) fn max_age() -> Span {
         Span::secs(600)

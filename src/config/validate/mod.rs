@@ -5,6 +5,7 @@
 
 mod address;
 mod clusters;
+mod consumers;
 mod fields;
 mod listeners;
 mod policies;
@@ -22,7 +23,7 @@ use super::{
     values::Span,
 };
 
-/// Bytes of a listener's, cluster's, policy's or route's name.
+/// Bytes of a listener's, cluster's, consumer's, policy's or route's name.
 const NAME_BYTES_MAX: usize = 255;
 
 /// Reports everything that is wrong with what `config` means.
@@ -34,11 +35,13 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
     listeners::validate(config, report);
     clusters::validate(config, report);
     let policies = Names::gather("policy", config.policy.iter().map(|one| one.name.as_str()), report);
-    policies::validate(config, &policies, report);
+    let consumers = Names::gather("consumer", config.consumer.iter().map(|one| one.name.as_str()), report);
+    policies::validate(config, &policies, &consumers, report);
+    consumers::validate(config, report);
     routes::validate(config, &listeners, &clusters, report);
 }
 
-/// The names of all listeners, clusters, policies or routes.
+/// The names of all listeners, clusters, consumers, policies or routes.
 struct Names<'c> {
     table: &'static str,
     list: Vec<&'c str>,

@@ -4,14 +4,17 @@ use super::{Names, address, fields};
 use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
-    source::{Key, key_path},
-    types::{Config, Cors, HeaderEdits, Ip, OriginMatch, Policy},
+    source::{self, key_path},
+    types::{Config, Cors, HeaderEdits, Ip, Key, OriginMatch, Policy},
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 2] = ["cors", "ip"];
+const KINDS: [&str; 3] = ["cors", "ip", "key"];
 
-pub(super) fn validate(config: &Config, policies: &Names<'_>, report: &mut Report) {
+/// Those that a request is asked for once.
+const ASKED_ONCE: [&str; 2] = ["cors", "key"];
+
+pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<'_>, report: &mut Report) {
     for (index, policy) in config.policy.iter().enumerate() {
         let is_refused = KINDS.iter().any(|kind| report.is_replaced(&key_path!["policy", index, *kind]));
         if let Some(cors) = &policy.cors {
@@ -19,6 +22,9 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, report: &mut Repor
         }
         if let Some(ip) = &policy.ip {
             self::ip(index, ip, report);
+        }
+        if let Some(key) = &policy.key {
+            self::key(config, index, key, consumers, report);
         }
         let kinds = kinds(policy);
         if kinds.len() != 1 && !(kinds.is_empty() && is_refused) {
@@ -36,7 +42,7 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, report: &mut Repor
 
 /// What a policy is.
 fn kinds(policy: &Policy) -> Vec<&'static str> {
-    let is = [policy.cors.is_some(), policy.ip.is_some()];
+    let is = [policy.cors.is_some(), policy.ip.is_some(), policy.key.is_some()];
     KINDS.into_iter().zip(is).filter_map(|(kind, is)| is.then_some(kind)).collect()
 }
 
@@ -111,20 +117,50 @@ fn attached(config: &Config, policies: &Names<'_>, report: &mut Report) {
 }
 
 /// Reports two policies in one list of a kind that is asked once.
-fn one_of_a_kind(config: &Config, path: &[Key<'_>], names: &[String], report: &mut Report) {
-    let is_cors =
-        |name: &String| config.policy.iter().any(|policy| policy.cors.is_some() && policy.name == *name);
-    let mut those = names.iter().filter(|name| is_cors(name));
-    if let (Some(first), Some(second)) = (those.next(), those.next()) {
-        let error =
-            Diagnostic::error(format!("`{first}` and `{second}` are both `cors`, and only one can answer"));
-        report.push_at(path, error.hint("put the origins of both into one policy"));
+fn one_of_a_kind(config: &Config, path: &[source::Key<'_>], names: &[String], report: &mut Report) {
+    for kind in ASKED_ONCE {
+        let is_one = |name: &String| {
+            config.policy.iter().any(|policy| policy.name == *name && kinds(policy).contains(&kind))
+        };
+        let mut those = names.iter().filter(|name| is_one(name));
+        if let (Some(first), Some(second)) = (those.next(), those.next()) {
+            let error = Diagnostic::error(format!(
+                "`{first}` and `{second}` are both `{kind}`, and only one is asked"
+            ));
+            report.push_at(path, error.hint("make them one policy"));
+        }
     }
 }
 
 fn has_grants(edits: &HeaderEdits) -> bool {
     let is_grant = |name: &String| name.to_ascii_lowercase().starts_with("access-control-");
     edits.set.keys().any(is_grant) || edits.add.keys().any(is_grant)
+}
+
+fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: &mut Report) {
+    fields::token(&key_path!["policy", index, "key", "header"], &key.header, "a field name", report);
+    for (list, names) in [("consumers", &key.consumers), ("tags", &key.tags)] {
+        let Some(names) = names else { continue };
+        if names.is_empty() {
+            let error = Diagnostic::error(format!("`{list}` lets no one pass"));
+            report
+                .push_at(&key_path!["policy", index, "key", list], error.hint("leave it out, or name some"));
+        }
+        for (place, name) in names.iter().enumerate() {
+            let path = key_path!["policy", index, "key", list, place];
+            if list == "consumers" {
+                consumers.find(&path, name, report);
+            } else if !config.consumer.iter().any(|consumer| consumer.tags.contains(name)) {
+                let error =
+                    Diagnostic::error(format!("no consumer has the tag {}", report.shown(&path, name)));
+                report.push_at(&path, error);
+            }
+        }
+    }
+    if config.consumer.iter().all(|consumer| consumer.keys.is_empty()) {
+        let error = Diagnostic::error("this policy lets no one pass: there are no keys");
+        report.push_at(&key_path!["policy", index, "key"], error.hint("give a `[[consumer]]` some `keys`"));
+    }
 }
 
 fn ip(index: usize, ip: &Ip, report: &mut Report) {

@@ -31,6 +31,7 @@ impl Variables for Values<'_> {
             Variable::Scheme => value.put(b"https"),
             Variable::Tls(_) => value.put(b"a tls, value"),
             Variable::Route => value.put(b"a route"),
+            Variable::Consumer => value.put(b"a consumer"),
         }
     }
 }

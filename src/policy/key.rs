@@ -1,0 +1,164 @@
+//! API keys: long random words that say who asks. Only their hashes are known here, so that neither the configuration nor memory has
+//! one, and what a look-up compares is nothing that a client could steer byte by byte.
+
+use std::collections::HashMap;
+
+use aws_lc_rs::digest;
+
+/// How a hash is written: this, and 64 hexadecimal digits.
+const PREFIX: &str = "sha256:";
+
+/// Bytes of a key, at most.
+const KEY_BYTES_MAX: usize = 512;
+
+/// The SHA-256 of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    /// The hash of a key.
+    pub fn of(key: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, key).as_ref());
+        Self(hash)
+    }
+
+    /// A hash as it is written in a configuration.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(PREFIX)?.as_bytes();
+        let mut hash = [0; 32];
+        if digits.len() != 2 * hash.len() {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |digit: u8| char::from(digit).to_digit(16);
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+        }
+        Some(Self(hash))
+    }
+}
+
+impl std::fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyHash(..)")
+    }
+}
+
+/// Whose each key is: consumers by their numbers.
+pub type Keys = HashMap<KeyHash, u32>;
+
+/// Who may ask with which key.
+#[derive(Debug, Clone)]
+pub struct KeyAccess {
+    /// The field that a key comes in, in lower case.
+    pub header: Box<str>,
+    /// Whether it goes on to the upstream.
+    pub forward: bool,
+    /// By the number of the consumer; `None`: all of them.
+    allowed: Option<Box<[bool]>>,
+}
+
+/// What became of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// It is this consumer's, who may ask.
+    Passes(u32),
+    /// It is a consumer's who may not ask here.
+    NotAllowed(u32),
+    /// It is no one's.
+    Unknown,
+    /// There is none.
+    Missing,
+}
+
+impl KeyAccess {
+    /// `allowed`: whether each consumer may ask, by its number; `None`: all may.
+    pub fn new(header: &str, forward: bool, allowed: Option<Box<[bool]>>) -> Self {
+        Self { header: header.to_ascii_lowercase().into(), forward, allowed }
+    }
+
+    /// What the values of the field come to. A key that is said twice is no one's.
+    pub fn look<'v>(&self, mut values: impl Iterator<Item = &'v [u8]>, keys: &Keys) -> Shown {
+        let key = match (values.next(), values.next()) {
+            (None, _) => return Shown::Missing,
+            (Some([]), None) => return Shown::Missing,
+            (Some(key), None) if key.len() <= KEY_BYTES_MAX => key,
+            (Some(_), _) => return Shown::Unknown,
+        };
+        match keys.get(&KeyHash::of(key)) {
+            None => Shown::Unknown,
+            Some(consumer) => {
+                let is_allowed = self
+                    .allowed
+                    .as_ref()
+                    .is_none_or(|allowed| allowed.get(*consumer as usize) == Some(&true));
+                if is_allowed { Shown::Passes(*consumer) } else { Shown::NotAllowed(*consumer) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Of `secret`, by sha256sum.
+    const HASH: &str = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+
+    #[test]
+    fn hashes_are_read() {
+        assert_eq!(KeyHash::parse(HASH), Some(KeyHash::of(b"secret")));
+        assert_eq!(KeyHash::parse(&HASH.replace("2bb8", "2BB8")), Some(KeyHash::of(b"secret")));
+        for wrong in [
+            "",
+            "secret",
+            "sha256:",
+            &HASH[..70],
+            &HASH.replace("2bb8", "2bg8"),
+            &format!("{HASH}0"),
+            &HASH[7..],
+        ] {
+            assert_eq!(KeyHash::parse(wrong), None, "{wrong}");
+        }
+        assert_eq!(format!("{:?}", KeyHash::of(b"secret")), "KeyHash(..)");
+    }
+
+    #[test]
+    fn who_shows_a_key() {
+        let keys = Keys::from([(KeyHash::of(b"one"), 0), (KeyHash::of(b"two"), 1)]);
+        let all = KeyAccess::new("X-Api-Key", false, None);
+        let first = KeyAccess::new("x-api-key", false, Some([true, false].into()));
+        assert_eq!(&*all.header, "x-api-key");
+        let long = [b'k'; KEY_BYTES_MAX + 1];
+        let look = |access: &KeyAccess, values: &[&[u8]]| access.look(values.iter().copied(), &keys);
+        for (values, of_all, of_first) in [
+            (&[&b"one"[..]][..], Shown::Passes(0), Shown::Passes(0)),
+            (&[b"two"], Shown::Passes(1), Shown::NotAllowed(1)),
+            (&[b"three"], Shown::Unknown, Shown::Unknown),
+            (&[b"One"], Shown::Unknown, Shown::Unknown),
+            (&[&long], Shown::Unknown, Shown::Unknown),
+            (&[b"one", b"one"], Shown::Unknown, Shown::Unknown),
+            (&[b""], Shown::Missing, Shown::Missing),
+            (&[], Shown::Missing, Shown::Missing),
+        ] {
+            assert_eq!((look(&all, values), look(&first, values)), (of_all, of_first), "{values:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_key_itself_is_a_key(key in proptest::collection::vec(any::<u8>(), 1..40), other in proptest::collection::vec(any::<u8>(), 1..40)) {
+            let keys = Keys::from([(KeyHash::of(&key), 7)]);
+            let access = KeyAccess::new("k", false, None);
+            let expected = if other == key { Shown::Passes(7) } else { Shown::Unknown };
+            prop_assert_eq!(access.look([&other[..]].into_iter(), &keys), expected);
+            prop_assert_eq!(access.look([&key[..]].into_iter(), &keys), Shown::Passes(7));
+        }
+
+        #[test]
+        fn any_text_is_a_hash_or_none(text in ".{0,90}") {
+            let _ = KeyHash::parse(&text);
+        }
+    }
+}
