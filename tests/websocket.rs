@@ -23,7 +23,7 @@ fn node(script: &str) -> Command {
     assert!(packages.join("ws").is_dir(), "target/node is missing; `scripts/install-tools --tests` makes it");
     // The whole of Autobahn's suite takes minutes.
     let mut command = Command::new("timeout");
-    command.args(["1500", "node"]).arg(repository("tests/clients").join(script)).env("PACKAGES", packages);
+    command.args(["3600", "node"]).arg(repository("tests/clients").join(script)).env("PACKAGES", packages);
     command
 }
 
@@ -128,7 +128,7 @@ fn autobahn_finds_no_difference() {
     )
     .unwrap();
     let mut command = Command::new("timeout");
-    command.arg("1500").arg(wstest).args(["-m", "fuzzingclient", "-s"]).arg(spec).current_dir(dir.path());
+    command.arg("3600").arg(wstest).args(["-m", "fuzzingclient", "-s"]).arg(spec).current_dir(dir.path());
     passes(command);
     let index = std::fs::read(reports.join("index.json")).unwrap();
     let results: BTreeMap<String, BTreeMap<String, serde_json::Value>> =

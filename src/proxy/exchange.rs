@@ -184,7 +184,7 @@ async fn serve_request(
         hidden: None,
     };
     x.identify(&mut facts);
-    let id = x.record.id;
+    let id = x.record.id.clone();
     facts.id = id.as_bytes();
     if x.core.is_cutting() {
         return Err(Error::Drained);

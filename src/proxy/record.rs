@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::types::LogFormat,
     http::{field::FieldName, request::RequestHead, version::Version},
-    policy::request_id::{REQUEST_ID_BYTES_MAX, uuid_v7},
+    policy::request_id::{REQUEST_ID_BYTES, uuid_v7},
     table::Table,
     telemetry::{
         access::{AccessRecord, Phases},
@@ -22,32 +22,42 @@ use crate::{
 };
 
 /// A request's id: made here, or a trusted peer's.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct RequestId {
-    bytes: [u8; REQUEST_ID_BYTES_MAX],
+    /// One that is no longer than ours are.
+    bytes: [u8; REQUEST_ID_BYTES],
     len: u8,
+    /// A longer one, which hardly any request has: so the others are smaller.
+    long: Option<Box<[u8]>>,
 }
 
-const _: () = assert!(REQUEST_ID_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(REQUEST_ID_BYTES <= u8::MAX as usize);
 
 impl RequestId {
     pub(super) fn none() -> Self {
-        Self { bytes: [0; REQUEST_ID_BYTES_MAX], len: 0 }
+        Self { bytes: [0; REQUEST_ID_BYTES], len: 0, long: None }
     }
 
     pub(super) fn make(&mut self, unix_ms: u64, rng: &mut fastrand::Rng) {
         self.adopt(&uuid_v7(unix_ms, rng));
     }
 
-    /// Takes an id that is at most [`REQUEST_ID_BYTES_MAX`] long.
+    /// Takes an id.
     pub(super) fn adopt(&mut self, id: &[u8]) {
-        let len = id.len().min(REQUEST_ID_BYTES_MAX);
-        self.bytes[..len].copy_from_slice(&id[..len]);
-        self.len = len as u8;
+        if let Some(short) = self.bytes.get_mut(..id.len()) {
+            short.copy_from_slice(id);
+            self.len = id.len() as u8;
+            self.long = None;
+        } else {
+            self.long = Some(id.into());
+        }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        match &self.long {
+            Some(long) => long,
+            None => &self.bytes[..usize::from(self.len)],
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     buf::Buf,
     clock::{Deadline, Timer},
-    tls::{Rx, Stream, Tx},
+    tls::{Rx, Tx},
     upstream::pool::Lease,
 };
 
@@ -199,58 +199,68 @@ impl Tunnelled {
 /// Carries what an upgraded connection says until it ends, and writes it down.
 pub(super) async fn carry(mut connection: Box<Connection>) {
     let Some(mut tunnelled) = connection.tunnel.take() else { return };
-    let Tunnelled { upstream, from_client, from_upstream, patience, endpoint: (cluster, at), notes } =
-        &mut *tunnelled;
-    let Some(notes) = notes else { return };
+    let Some(notes) = &tunnelled.notes else { return };
     let generation = Rc::clone(&notes.generation);
+    let (cluster, at) = tunnelled.endpoint;
     // It is still an exchange of its endpoint's.
-    let _load = Load::on(&generation.clusters[*cluster].endpoints[*at]);
-    let (end, up, down) = match upstream.stream() {
-        Some(upstream) => {
-            let Connection { stream, deadline, .. } = &mut *connection;
-            let carried =
-                tunnel(stream, upstream, from_client.take(), from_upstream.take(), deadline, *patience).await;
-            if carried.0 != TunnelEnd::Closed {
-                stream.tx.break_off();
-                upstream.tx.break_off();
-            }
-            carried
-        }
-        None => (TunnelEnd::Broken, 0, 0),
-    };
+    let _load = Load::on(&generation.clusters[cluster].endpoints[at]);
+    let mut tunnel = Tunnel::join(&mut connection, &mut tunnelled);
+    let end = poll_fn(|cx| match &mut tunnel {
+        Some(tunnel) => tunnel.poll(cx),
+        None => Poll::Ready(TunnelEnd::Broken),
+    })
+    .await;
+    let (end, up, down) = tunnel.map_or((end, 0, 0), |tunnel| tunnel.ended(end));
     let is_late = matches!(end, TunnelEnd::Idle | TunnelEnd::Aged);
     let end = if is_late && connection.core.is_cutting() { TunnelEnd::Drained } else { end };
     connection.deadline.clear(Timer::Exchange);
-    let Notes { record, told, .. } = notes;
+    let Some(Notes { record, told, .. }) = &mut tunnelled.notes else { return };
     record.on_tunnel_end(end, up, down);
     record.finish(&connection.core, &generation.table, || told.told(), &connection);
 }
 
-/// Joins the two until they end: how, and how many bytes went up and down. `from_client` and `from_upstream` are what was received
-/// before.
-async fn tunnel(
-    client: &mut Stream,
-    upstream: &mut Stream,
-    from_client: Option<Buf>,
-    from_upstream: Option<Buf>,
-    deadline: &Deadline,
-    patience: Patience,
-) -> (TunnelEnd, u64, u64) {
-    let life = Life::begin(patience, deadline);
-    life.renew(deadline);
-    deadline.clear(Timer::Request);
-    deadline.clear(Timer::Response);
-    let mut up = Direction::new(&mut client.rx, &mut upstream.tx, Timer::Request, from_client);
-    let mut down = Direction::new(&mut upstream.rx, &mut client.tx, Timer::Response, from_upstream);
-    let end = poll_fn(|cx| {
-        let (up, down) = (up.poll(cx, deadline, life), down.poll(cx, deadline, life));
+/// The two directions.
+struct Tunnel<'t> {
+    up: Direction<'t>,
+    down: Direction<'t>,
+    deadline: &'t Deadline,
+    life: Life,
+}
+
+impl<'t> Tunnel<'t> {
+    /// Joins both sides, if the upstream's is still there.
+    fn join(connection: &'t mut Connection, tunnelled: &'t mut Tunnelled) -> Option<Self> {
+        let Connection { stream: client, deadline, .. } = connection;
+        let Tunnelled { upstream, from_client, from_upstream, patience, .. } = tunnelled;
+        let upstream = upstream.stream()?;
+        let life = Life::begin(*patience, deadline);
+        life.renew(deadline);
+        deadline.clear(Timer::Request);
+        deadline.clear(Timer::Response);
+        let up = Direction::new(&mut client.rx, &mut upstream.tx, Timer::Request, from_client.take());
+        let down = Direction::new(&mut upstream.rx, &mut client.tx, Timer::Response, from_upstream.take());
+        Some(Self { up, down, deadline, life })
+    }
+
+    /// Carries until both directions are over, or one breaks.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
+        let up = self.up.poll(cx, self.deadline, self.life);
+        let down = self.down.poll(cx, self.deadline, self.life);
         match (up, down) {
             (Poll::Ready(Err(end)), _) | (_, Poll::Ready(Err(end))) => Poll::Ready(end),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Closed),
             _ => Poll::Pending,
         }
-    })
-    .await;
-    let end = if end == TunnelEnd::Idle && life.is_over(deadline) { TunnelEnd::Aged } else { end };
-    (end, up.carried, down.carried)
+    }
+
+    /// How it ended, and how many bytes went up and down. What is not whole shall not look so.
+    fn ended(self, end: TunnelEnd) -> (TunnelEnd, u64, u64) {
+        let is_aged = end == TunnelEnd::Idle && self.life.is_over(self.deadline);
+        let end = if is_aged { TunnelEnd::Aged } else { end };
+        if end != TunnelEnd::Closed {
+            self.down.tx.break_off();
+            self.up.tx.break_off();
+        }
+        (end, self.up.carried, self.down.carried)
+    }
 }
