@@ -11,7 +11,7 @@ mod h2peers;
 mod support;
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener, TcpStream},
     process::Command,
     sync::{
         Arc, Mutex,
@@ -30,8 +30,8 @@ use frames::{
 use h2::{Reason, client, ext::Protocol, server};
 use h2peers::{Answer, Client, Server, Trust, fields, get, post, request, wait};
 use support::{
-    Gateway, Peer, Response, Upstream, all_received, all_to_with, closed_port, config, field, ok, strict,
-    within,
+    Gateway, PATIENCE, Peer, Response, Upstream, all_received, all_to_with, closed_port, config, field, ok,
+    strict, within,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -754,6 +754,50 @@ fn a_websocket_refused_is_an_ordinary_response() {
     assert!(answer.as_ref().map_or(true, |answer| answer.status != 200), "{answer:?}");
 }
 
+/// What a client sends for a tunnel before there is one is no request, whatever it looks like: a stream carries one.
+#[test]
+fn bytes_of_a_websocket_that_is_refused_are_no_request() {
+    for answer in
+        ["HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno", "HTTP/1.1 101 Switching Protocols\r\n\r\n"]
+    {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let memory = Arc::clone(&seen);
+        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = (Mutex::new(tell), Mutex::new(told));
+        let upstream = Upstream::answering(move |head, _| {
+            memory.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+            if head.starts_with("GET /chat ") {
+                // The other request says that the bytes before it have come.
+                told.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                return answer.into();
+            }
+            let _ = tell.lock().unwrap().send(());
+            ok(b"fine")
+        });
+        let mut gateway = before(upstream.address, "");
+        let mut frames = raw(&gateway);
+        let connect = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/chat"),
+            ("sec-websocket-version", "13"),
+        ];
+        let hidden = "DELETE /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+        frames.send([headers(1, &connect, false), frame(DATA, 0, 1, hidden)].concat());
+        frames.send(frames::get(3, "/other"));
+        let fate = frames.fate(1);
+        assert!(matches!(fate, Fate::Answered { status: 404 | 502, .. }), "{fate:?}");
+        // Whatever is under way is finished first.
+        gateway.signal("TERM");
+        assert!(gateway.wait().success());
+        let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+        seen.sort();
+        assert_eq!(seen, ["GET /chat HTTP/1.1", "GET /other HTTP/1.1"]);
+    }
+}
+
 #[test]
 fn only_websocket_is_connected() {
     let (upstream, seen) = Upstream::witness();
@@ -1368,7 +1412,7 @@ fn a_body_that_disagrees_with_its_length_is_never_whole() {
             }
             gateway.wait_for_figure("exchanges_active", 0);
             for _ in before..upstream.accepted() {
-                let bytes = seen.recv_timeout(support::PATIENCE).unwrap();
+                let bytes = seen.recv_timeout(PATIENCE).unwrap();
                 let text = String::from_utf8_lossy(&bytes);
                 assert!(!text.contains("evil"), "{what}: {text}");
                 assert!(
@@ -1390,7 +1434,7 @@ fn a_body_that_disagrees_with_its_length_is_never_whole() {
             matches!(fate, Fate::Reset(_) | Fate::Gone(_) | Fate::Answered { status: 400..=499, .. }),
             "{fate:?}"
         );
-        let bytes = seen.recv_timeout(support::PATIENCE).unwrap();
+        let bytes = seen.recv_timeout(PATIENCE).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("evil"));
     }
     is_clean(&gateway);
@@ -2853,6 +2897,28 @@ fn who_expects_to_be_told_to_continue_is_told() {
     assert_eq!(peer.response().text(), "thanks");
 }
 
+/// An address whose connections go to the one of these that is chosen.
+fn switchboard(to: [SocketAddr; 2], chosen: &Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let chosen = Arc::clone(chosen);
+    thread::spawn(move || {
+        for from in listener.incoming().map_while(Result::ok) {
+            let to = TcpStream::connect(to[chosen.load(Ordering::SeqCst)]).unwrap();
+            for (mut from, mut to) in [
+                (from.try_clone().unwrap(), to.try_clone().unwrap()),
+                (to.try_clone().unwrap(), from.try_clone().unwrap()),
+            ] {
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    address
+}
+
 #[test]
 fn what_an_endpoint_chooses_by_alpn_is_spoken() {
     let trust = Trust::new();
@@ -2876,6 +2942,24 @@ fn what_an_endpoint_chooses_by_alpn_is_spoken() {
         }
         // Where it is not HTTP/2 that is chosen, one was made to find out.
         assert!(server.accepted() <= if expected == "HTTP/2.0" { 1 } else { 2 }, "{protocols:?}");
+    }
+    // It may choose otherwise later, and is followed both ways.
+    let servers = [&["http/1.1"][..], &["h2", "http/1.1"]].map(|protocols| {
+        Server::answering_with(server::Builder::new(), Some(trust.server(protocols)), |head, _| {
+            Answer::ok(format!("{:?}", head.version))
+        })
+    });
+    let chosen = Arc::new(AtomicUsize::new(0));
+    let switch = switchboard(servers.each_ref().map(|server| server.address), &chosen);
+    let cluster = format!("protocol = \"auto\"\npool.max_idle = 0\n{}", trust.cluster());
+    let gateway = Gateway::start(&all_to_with(switch, H2C, &cluster, ""));
+    let client_of_it = client(&gateway);
+    for (at, expected) in [(0, "http/1.1"), (1, "HTTP/2.0")] {
+        chosen.store(at, Ordering::SeqCst);
+        for _ in 0..3 {
+            assert_eq!(client_of_it.says("/"), expected);
+            assert_eq!(ask_http1(&gateway, support::get("/")).text(), expected);
+        }
     }
     // HTTP/2 is demanded, or HTTP/1 spoken to whoever knows both.
     let both = trust.server(&["h2", "http/1.1"]);

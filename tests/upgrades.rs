@@ -282,6 +282,7 @@ fn a_switch_unasked_or_unnamed_is_a_broken_response() {
         (WEBSOCKET, "HTTP/1.1 101 Switching Protocols\r\n\r\n"),
         (WEBSOCKET, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"),
         (WEBSOCKET, "HTTP/1.0 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
+        (WEBSOCKET, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n"),
     ] {
         let (gateway, mut client, accepted) = by_hand("");
         client.send(request);

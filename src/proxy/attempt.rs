@@ -295,7 +295,12 @@ impl Responding<'_> {
         mut buf: Buf,
         head_len: usize,
     ) -> Result<Responded, Error> {
-        let was_asked = self.facts.head.upgrade.is_some() && response.upgrade.is_some();
+        // RFC 9110 §7.8: one of those that were asked for, and no other.
+        let was_asked = self.facts.head.upgrade.zip(response.upgrade).is_some_and(|(asked, chosen)| {
+            let chosen = chosen.bytes(buf.filled()).trim_ascii();
+            let mut asked = asked.bytes(self.facts.bytes).split(|byte| *byte == b',');
+            asked.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(chosen))
+        });
         // RFC 9110 §7.8: not before the whole request was received. What is left of it would be taken for the tunnel's.
         let is_too_early = !self.progress.request_sent.get();
         if is_too_early || (response.status == 101 && !was_asked) {

@@ -176,6 +176,10 @@ pub(super) async fn serve_requests(mut connection: Box<Connection>) {
     connection.watch_deadline().await;
     let mut next = Next::KeepAlive;
     while next == Next::KeepAlive && connection.is_to_go_on().await {
+        // A stream carries one request (RFC 9113 §8.1). What comes behind it, of a tunnel that was refused for one, is none.
+        if connection.is_stream && connection.requests > 0 {
+            break;
+        }
         (connection, next) = slot::serve(&core, connection).await;
     }
     if next == Next::Tunnel {

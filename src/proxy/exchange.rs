@@ -418,7 +418,16 @@ async fn acquire(
     });
     let limit = (target.cluster.connect_ms, Error::ConnectTimeout);
     let connected = waited(x, may_watch, limit, |cx| connecting.as_mut().poll(cx)).await;
-    lease.connected(connected??, core.clock.now_ms());
+    let stream = connected??;
+    if target.cluster.protocol == UpstreamProtocol::Auto
+        && stream.session().is_some_and(|session| session.protocol.as_deref() == Some(b"h2"))
+    {
+        // The endpoint has changed its mind, and what it chooses is spoken (RFC 7301 §3.2).
+        drop((stream, lease));
+        pool.shared.is_http2();
+        return Box::pin(acquire_stream(x, target, needs_fresh, may_watch)).await?.ok_or(Error::UpstreamTls);
+    }
+    lease.connected(stream, core.clock.now_ms());
     Ok((lease, false))
 }
 

@@ -75,6 +75,11 @@ impl Shared {
         self.prefers_http1.get()
     }
 
+    /// The endpoint has chosen HTTP/2 after all.
+    pub fn is_http2(&self) {
+        self.prefers_http1.set(false);
+    }
+
     /// A stream (see [`Upstream::open`]; of a connection that is opened for it, if `fresh_only` and that may be), or the right to open a connection for one; pending while someone else opens one, and while all are full and
     /// no more may be opened.
     pub fn poll_stream(
