@@ -175,6 +175,38 @@ fn strangers_are_not_believed() {
     );
 }
 
+/// Many an upstream shows fields as variables, where `-` and `_` are one (RFC 3875 §4.1.18).
+#[test]
+fn no_one_poses_by_underscores() {
+    let gateway = mirror(
+        "",
+        "",
+        "[route.request_headers]\nremove = [\"X-Secret\"]\n[route.request_headers.set]\nX-User-Name = \"anna\"",
+    );
+    let head = seen(
+        &gateway,
+        "/",
+        "X_Forwarded_For: 6.6.6.6\r\nx-forwarded_proto: https\r\nX_Real_IP: 6.6.6.6\r\nx_request_id: theirs\r\n\
+         X_User-Name: root\r\nx_USER_name: root\r\nX_Secret: s\r\nContent_Length: 9\r\nTransfer_Encoding: chunked\r\n\
+         Host_: b\r\nX_Other: kept\r\n_: kept too\r\n",
+    );
+    for gone in ["6.6.6.6", "https", "theirs", "root", "secret", "content_", "transfer_"] {
+        assert!(!head.to_lowercase().contains(gone), "{gone}: {head}");
+    }
+    assert_eq!(
+        (field(&head, "x_other").as_deref(), field(&head, "_").as_deref()),
+        (Some("kept"), Some("kept too"))
+    );
+    assert_eq!(fields(&head, "x-user-name"), ["anna"]);
+    // Of a client that is trusted they go on, where the gateway says nothing itself.
+    let gateway = mirror("trusted_proxies = [\"127.0.0.0/8\"]", "", "");
+    let head = seen(&gateway, "/", "X_Real_IP: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\n");
+    assert_eq!(
+        (field(&head, "x_real_ip").as_deref(), field(&head, "x_forwarded_for")),
+        (Some("6.6.6.6"), None)
+    );
+}
+
 #[test]
 fn trusted_proxies_are_extended() {
     let gateway = mirror("trusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]", "", "");

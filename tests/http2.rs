@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, FLOW_CONTROL_ERROR, Fate, Frames, GOAWAY, HEADERS,
@@ -586,10 +587,77 @@ fn connect_is_refused() {
     assert!(seen.try_recv().is_err());
 }
 
+#[test]
+fn connect_makes_a_tunnel_of_a_stream_where_it_is_allowed() {
+    let (upstream, accepted) = Upstream::manual();
+    let mut gateway = before(upstream.address, "allow_methods = [\"CONNECT\"]");
+    let client = client(&gateway);
+    let connect = || {
+        let mut request = http::Request::new(());
+        *request.method_mut() = http::Method::CONNECT;
+        *request.uri_mut() = http::Uri::from_static("a.test:443");
+        request
+    };
+    let mut exchange = client.begin(connect(), false);
+    exchange.send(b"early".to_vec());
+    let mut peer = accepted.next();
+    let head = peer.head();
+    assert!(head.starts_with("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n"), "{head}");
+    assert_eq!((field(&head, "transfer-encoding"), field(&head, "content-length")), (None, None));
+    peer.send("HTTP/1.1 200 Established\r\nContent-Length: 5\r\n\r\nhello");
+    let mut incoming = exchange.head().unwrap();
+    assert_eq!((incoming.status(), incoming.head.headers.get("content-length")), (200, None));
+    assert_eq!(incoming.some(5).unwrap(), b"hello");
+    assert_eq!(peer.exactly(5), b"early");
+    exchange.send(b"0\r\n\r\n".to_vec());
+    assert_eq!(peer.exactly(5), b"0\r\n\r\n");
+    exchange.last("bye");
+    assert_eq!(peer.rest(), b"bye");
+    peer.send("last");
+    assert_eq!(incoming.some(4).unwrap(), b"last");
+    drop(peer);
+    assert!(incoming.rest().unwrap().0.is_empty());
+
+    // One that is refused is an ordinary response, and what was sent for the tunnel is no request.
+    let mut exchange = client.begin(connect(), false);
+    exchange.send(b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n".to_vec());
+    let mut peer = accepted.next();
+    peer.head();
+    peer.send("HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno");
+    let answer = exchange.answer().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (407, "no"));
+    gateway.signal("TERM");
+    assert!(gateway.wait().success());
+    assert!(peer.rest().is_empty());
+}
+
 // ----------------------------------------------------------------------------------------------------------- WebSocket
 
-const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+/// The consent to the WebSocket that `head` asks for (RFC 6455 §4.2.2).
+fn switched(head: &str) -> String {
+    let key = field(head, "sec-websocket-key").unwrap();
+    let asked = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let sum = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, asked.as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
+        base64(sum.as_ref())
+    )
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let word =
+            three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for at in 0..4 {
+            let letter = char::from(LETTERS[(word >> (18 - 6 * at) & 63) as usize]);
+            text.push(if at <= three.len() { letter } else { '=' });
+        }
+    }
+    text
+}
 
 /// An extended CONNECT (RFC 8441).
 fn websocket() -> http::Request<()> {
@@ -611,7 +679,7 @@ fn tunnel(
     let mut peer = accepted.next();
     let head = peer.head();
     assert!(head.starts_with("GET /chat?x=1 HTTP/1.1\r\n"), "{head}");
-    peer.send(SWITCHED);
+    peer.send(switched(&head));
     let incoming = exchange.head().unwrap();
     assert_eq!(incoming.status(), 200);
     (client, exchange, incoming, peer)
@@ -643,7 +711,7 @@ fn a_websocket_is_upgraded() {
     }
     assert_eq!(field(&head, "sec-websocket-key").unwrap().len(), 24);
     assert_eq!((field(&head, "transfer-encoding"), field(&head, "content-length")), (None, None));
-    peer.send(SWITCHED);
+    peer.send(switched(&head));
     let mut incoming = exchange.head().unwrap();
     assert_eq!(incoming.status(), 200);
     let said = |name: &str| incoming.head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
@@ -726,8 +794,8 @@ fn what_a_websocket_sends_early_is_kept() {
     let mut exchange = client.begin(websocket(), false);
     exchange.send("early, ");
     let mut peer = accepted.next();
-    peer.head();
-    peer.send([SWITCHED.as_bytes(), b"hello"].concat());
+    let head = peer.head();
+    peer.send([switched(&head).as_bytes(), b"hello"].concat());
     let mut incoming = exchange.head().unwrap();
     assert_eq!(incoming.some(5).unwrap(), b"hello");
     exchange.send("late");
@@ -796,6 +864,27 @@ fn bytes_of_a_websocket_that_is_refused_are_no_request() {
         seen.sort();
         assert_eq!(seen, ["GET /chat HTTP/1.1", "GET /other HTTP/1.1"]);
     }
+}
+
+/// The gateway made the key, so no one else can look whether the answer is for it.
+#[test]
+fn who_only_says_to_speak_websocket_is_not_believed() {
+    let (gateway, accepted) = by_hand();
+    let client = client(&gateway);
+    client.may_connect();
+    let others = "dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let of_others = switched(&format!("GET / HTTP/1.1\r\nSec-WebSocket-Key: {others}"));
+    let none = "HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned();
+    for wrong in [of_others, none] {
+        let mut exchange = client.begin(websocket(), false);
+        let mut peer = accepted.next();
+        peer.head();
+        peer.send(&wrong);
+        let answer = exchange.answer();
+        assert!(answer.as_ref().is_ok_and(|answer| answer.status == 502), "{wrong}: {answer:?}");
+    }
+    drop(client);
+    is_settled(&gateway);
 }
 
 #[test]
@@ -1177,6 +1266,10 @@ fn malformed_heads() -> Vec<Vec<(&'static str, &'static str)>> {
         "\0",
         "a\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {
+        heads.push(with(&[("x-value", value)]));
+    }
+    // §8.2.1: no whitespace around them.
+    for value in [" a", "a ", "\ta", "a\t", " ", "\t"] {
         heads.push(with(&[("x-value", value)]));
         heads.push(with(&[("cookie", value)]));
         heads.push(with(&[("user-agent", value)]));
@@ -2876,6 +2969,30 @@ fn what_http2_cannot_say_is_answered_at_once() {
     assert!(response.text().starts_with("OPTIONS http://a/ 0\n"), "{}", response.text());
     drop((client, exchange));
     is_settled(&gateway);
+}
+
+/// Its content would be the first bytes of the tunnel.
+#[test]
+fn a_request_for_websocket_with_content_is_an_ordinary_one() {
+    let (upstream, accepted) = Upstream::manual();
+    // It knows WebSockets over HTTP/2.
+    let inner = before(upstream.address, "");
+    let outer = between(inner.address(), "");
+    for body in ["Content-Length: 4\r\n\r\nbody", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"]
+    {
+        let mut client = outer.connect();
+        client.send(format!(
+            "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{body}"
+        ));
+        let mut peer = accepted.next();
+        let head = peer.head();
+        assert!(head.starts_with("GET /chat HTTP/1.1\r\n"), "{head}");
+        assert_eq!(field(&head, "upgrade"), None);
+        peer.until(b"body");
+        peer.send("HTTP/1.1 400 No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno");
+        assert_eq!(client.response().status, 400);
+    }
 }
 
 #[test]

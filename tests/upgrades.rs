@@ -331,6 +331,20 @@ fn connect_makes_a_tunnel_where_it_is_allowed() {
     assert_eq!(server.exactly(2), b"up");
 }
 
+/// It would be taken for the tunnel's first bytes, by one of the two (RFC 9110 §9.3.6).
+#[test]
+fn connect_has_no_content() {
+    for lines in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        let (upstream, _accepted) = Upstream::manual();
+        let gateway = Gateway::start(&all_to_with(upstream.address, "allow_methods = [\"CONNECT\"]", "", ""));
+        let mut client = gateway.connect();
+        client.send(format!("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n{lines}\r\n\r\nhello"));
+        let response = client.response();
+        assert_eq!(response.status, 400);
+        assert_eq!(upstream.accepted(), 0);
+    }
+}
+
 #[test]
 fn connect_refused_by_the_upstream_is_an_ordinary_response() {
     let (_gateway, mut client, accepted) = by_hand("allow_methods = [\"CONNECT\"]");

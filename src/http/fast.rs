@@ -62,6 +62,7 @@ pub(super) fn fields(
                 return Some(at + 2);
             }
             colon = colon_behind(bytes, colon)?;
+            fields.note_odd(&bytes[at..colon]);
         }
         if colon == at || fields.len() == fields_max {
             return None;

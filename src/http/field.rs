@@ -281,6 +281,7 @@ pub struct Fields {
     list: Vec<Field>,
     names: NameSet,
     marked: Places,
+    has_underscores: bool,
 }
 
 /// A bit for each field of a head, by its place.
@@ -305,6 +306,7 @@ impl Fields {
         self.list.clear();
         self.names = NameSet::NONE;
         self.marked = Places::default();
+        self.has_underscores = false;
     }
 
     /// Appends one, at most [`FIELDS_MAX`] of them. `is_canonical`: its line is `name: value` and CRLF, with nothing
@@ -316,6 +318,18 @@ impl Fields {
             mark(&mut self.marked, self.list.len());
         }
         self.list.push(field);
+    }
+
+    /// Notes what is odd in a name that has other bytes than letters, digits and `-`.
+    pub(super) fn note_odd(&mut self, name: &[u8]) {
+        self.has_underscores |= name.contains(&b'_');
+    }
+
+    /// Whether there is a name with `_` in it. Upstreams that show fields as variables (RFC 3875 §4.1.18, and what came after it)
+    /// take such a name for the one with `-`.
+    #[inline]
+    pub fn has_underscores(&self) -> bool {
+        self.has_underscores
     }
 
     /// Makes those that `ends` says end at this hop.

@@ -133,6 +133,9 @@ pub enum RequestError {
     /// 400. `Transfer-Encoding` in HTTP/1.0.
     #[error("Transfer-Encoding in HTTP/1.0")]
     TransferEncodingInHttp10,
+    /// 400. Content in a CONNECT, which has none (RFC 9110 §9.3.6): it would be taken for the tunnel's first bytes.
+    #[error("content in a CONNECT")]
+    ContentInConnect,
     /// 400. A `Connection` that is no list of tokens, or too long a one.
     #[error("an invalid Connection")]
     ConnectionInvalid,
@@ -312,6 +315,9 @@ fn understand(
         return Ok(());
     }
     head.body = framing::body_length(bytes, noted, head.version)?;
+    if head.method == Method::Connect && !matches!(head.body, BodyLength::None | BodyLength::Exact(0)) {
+        return Err(RequestError::ContentInConnect);
+    }
     let connection = framing::connection(bytes, noted, &mut head.fields)?;
     head.keep_alive = connection.persist(head.version);
     head.upgrade = connection.upgrade(bytes, &noted.upgrade, head.version);

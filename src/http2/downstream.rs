@@ -19,7 +19,7 @@ use super::{
     body::{Armed, Incoming, Outgoing},
     heartbeat::Heartbeat,
     io::{Io, WORK_PER_POLL, shaken},
-    message::{Framing, Malformed, put_request, response_of, room_for},
+    message::{Malformed, Put, put_request, response_of, room_for},
     toll::Toll,
 };
 use crate::{
@@ -190,18 +190,23 @@ fn show(
         return None;
     };
     head.reset(FRAMING_BYTES, FRAMING_BYTES);
-    let framing = match put_request(&request, !body.is_end_stream(), is_secured, &mut head) {
-        Ok(framing) => framing,
+    let Put { framing, accept } = match put_request(&request, !body.is_end_stream(), is_secured, &mut head) {
+        Ok(put) => put,
         Err(malformed) => {
             respond.send_reset(match malformed {
-                Malformed::Pseudo | Malformed::Authority => Reason::PROTOCOL_ERROR,
+                Malformed::Pseudo | Malformed::Authority | Malformed::Value => Reason::PROTOCOL_ERROR,
                 Malformed::TooLarge => Reason::ENHANCE_YOUR_CALM,
             });
             return None;
         }
     };
-    let wants_tunnel = framing == Framing::Tunnel;
-    let method = if wants_tunnel { Method::Get } else { Method::parse(request.method().as_str().as_bytes()) };
+    let (method, wish) = match accept {
+        Some(accept) => (Method::Get, Wish::WebSocket(accept)),
+        None => match Method::parse(request.method().as_str().as_bytes()) {
+            Method::Connect => (Method::Connect, Wish::Connect),
+            method => (method, Wish::None),
+        },
+    };
     let out = Rc::new(RefCell::new(Out::Head(respond)));
     let rx = StreamRx {
         head: Some(head),
@@ -213,7 +218,8 @@ fn show(
         shared: Rc::clone(shared),
         out,
         method,
-        wants_tunnel,
+        wish,
+        is_tunnel: false,
         sending: None,
         spent: None,
         failure: None,
@@ -302,13 +308,25 @@ impl OtherRx for StreamRx {
     }
 }
 
+/// What the client would have its stream become.
+#[derive(PartialEq, Eq)]
+enum Wish {
+    /// It only wants its response.
+    None,
+    /// A tunnel (RFC 9113 §8.5), once a status says that it succeeded.
+    Connect,
+    /// A WebSocket (RFC 8441), once a 101 comes with this `Sec-WebSocket-Accept`.
+    WebSocket(Bytes),
+}
+
 /// The sending half.
 struct StreamTx {
     shared: Rc<Shared>,
     out: Rc<RefCell<Out>>,
     method: Method,
-    /// The client would have the stream become a tunnel.
-    wants_tunnel: bool,
+    wish: Wish,
+    /// The wish came true.
+    is_tunnel: bool,
     /// The buffer that is being sent.
     sending: Option<Buf>,
     /// The one that was sent last, for whoever has waited for that.
@@ -374,7 +392,7 @@ impl StreamTx {
         let result = match &mut *out {
             Out::Body(body) => {
                 let result = ready!(body.poll_sent(cx));
-                if body.is_over() && !self.wants_tunnel {
+                if body.is_over() && !self.is_tunnel {
                     *out = Out::Over;
                 }
                 result
@@ -415,19 +433,28 @@ impl StreamTx {
         let Ok(Parsed::Complete { head_len }) = parse_response(buf.filled(), &mut 0, &limits, head) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let is_switch = head.status == 101;
-        if is_switch && !self.wants_tunnel {
+        let is_success = (200..300).contains(&head.status);
+        let (is_switch, is_false_consent) = match &self.wish {
+            Wish::None => (false, false),
+            Wish::Connect => (is_success, false),
+            Wish::WebSocket(accept) => {
+                let is_right = || is_accepted(head, buf.filled(), accept);
+                let is_switch = head.status == 101 && is_right();
+                // To a client of HTTP/2 a success would be the consent that it is not, and so would a 101 without proof.
+                (is_switch, is_success || (head.status == 101 && !is_switch))
+            }
+        };
+        if head.status == 101 && !is_switch && !is_false_consent {
             return Err(io::ErrorKind::InvalidData.into());
         }
         // RFC 8441 §5: 200 is what 101 is in HTTP/1.
-        let status = if is_switch { 200 } else { head.status };
+        let status = if head.status == 101 { 200 } else { head.status };
         let response =
             response_of(head, &buf.filled()[..head_len], status).ok_or(io::ErrorKind::InvalidData)?;
         buf.consume(head_len);
         let mut out = self.out.borrow_mut();
         let Out::Head(respond) = &mut *out else { return Err(io::ErrorKind::ConnectionReset.into()) };
-        if self.wants_tunnel && (200..300).contains(&head.status) {
-            // To a client of HTTP/2 it would be the consent that it is not.
+        if is_false_consent {
             let mut refusal = Response::new(());
             *refusal.status_mut() = StatusCode::BAD_GATEWAY;
             let _ = respond.send_response(refusal, true);
@@ -438,9 +465,7 @@ impl StreamTx {
         if status < 200 {
             return respond.send_informational(response).map_err(gone);
         }
-        if !is_switch {
-            self.wants_tunnel = false;
-        }
+        self.is_tunnel = is_switch;
         let body = BodyReader::response(head.body(self.method));
         let ends = !is_switch && body.is_done();
         let send = respond.send_response(response, ends).map_err(gone)?;
@@ -449,11 +474,17 @@ impl StreamTx {
     }
 }
 
+/// Whether the response shows that its sender speaks WebSocket (RFC 6455 §4.1).
+fn is_accepted(head: &ResponseHead, bytes: &[u8], accept: &[u8]) -> bool {
+    let mut said = head.fields.called(bytes, b"sec-websocket-accept");
+    said.next().is_some_and(|field| field.value_at.bytes(bytes) == accept) && said.next().is_none()
+}
+
 impl Drop for StreamTx {
     fn drop(&mut self) {
         let mut out = self.out.borrow_mut();
         if let Out::Body(body) = &mut *out
-            && self.wants_tunnel
+            && self.is_tunnel
         {
             body.finish();
             *out = Out::Over;

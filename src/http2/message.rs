@@ -16,6 +16,7 @@ use crate::{
     buf::Buf,
     http::{
         field::{Field, FieldName},
+        framing::BodyLength,
         method as http1,
         request::{RequestHead, TargetForm},
         response::ResponseHead,
@@ -29,6 +30,8 @@ pub(super) enum Malformed {
     Pseudo,
     /// `:authority` and `Host` disagree (RFC 9113 §8.3.1).
     Authority,
+    /// A value that begins or ends with whitespace (RFC 9113 §8.2.1).
+    Value,
     /// It does not fit into a head.
     TooLarge,
 }
@@ -42,8 +45,15 @@ pub(super) enum Framing {
     Plain,
     /// In chunks.
     Chunked,
-    /// What follows is another protocol's (RFC 8441).
+    /// What follows is another protocol's (RFC 9113 §8.5, RFC 8441).
     Tunnel,
+}
+
+/// A request's head as put.
+pub(super) struct Put {
+    pub(super) framing: Framing,
+    /// The `Sec-WebSocket-Accept` that shows that the other side speaks WebSocket, where it was asked for.
+    pub(super) accept: Option<Bytes>,
 }
 
 /// Puts a request's head into `out`. `has_body`: its stream has not ended with its head.
@@ -52,7 +62,7 @@ pub(super) fn put_request(
     has_body: bool,
     is_secured: bool,
     out: &mut Buf,
-) -> Result<Framing, Malformed> {
+) -> Result<Put, Malformed> {
     let (uri, fields) = (request.uri(), request.headers());
     let scheme = match uri.scheme_str() {
         // `h2` refuses a request without a scheme, and keeps none where there is no authority to go with it.
@@ -89,28 +99,35 @@ pub(super) fn put_request(
             }
             head.put(&[target]);
             match (has_body, fields.contains_key(header::CONTENT_LENGTH)) {
+                _ if request.method() == Method::CONNECT => Framing::Tunnel,
                 (false, _) => Framing::None,
                 (true, true) => Framing::Plain,
                 (true, false) => Framing::Chunked,
             }
         }
     };
+    let is_websocket = protocol.is_some();
+    let mut accept = None;
     head.put(&[b" HTTP/1.1\r\nHost: ", authority, b"\r\n"]);
     match framing {
         Framing::Chunked => head.put(&[b"Transfer-Encoding: chunked\r\n"]),
-        Framing::Tunnel => {
+        Framing::Tunnel if is_websocket => {
             // It need not be unpredictable: it only shows that the other side speaks WebSocket (RFC 6455 §4.1).
             let key = base64(&fastrand::u128(..).to_be_bytes());
             head.put(&[b"Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ", &key, b"\r\n"]);
+            accept = Some(accept_of(&key));
         }
-        Framing::None | Framing::Plain => {}
+        Framing::None | Framing::Plain | Framing::Tunnel => {}
     }
     put_cookies(fields, &mut head);
     for (name, value) in fields {
         let is_left_out = *name == header::HOST
             || *name == header::COOKIE
-            || (framing == Framing::Tunnel && *name == header::SEC_WEBSOCKET_KEY)
-            || (framing == Framing::Tunnel && *name == header::CONTENT_LENGTH);
+            || (is_websocket && *name == header::SEC_WEBSOCKET_KEY)
+            || (is_websocket && *name == header::CONTENT_LENGTH);
+        if is_padded(value) {
+            return Err(Malformed::Value);
+        }
         if *name == header::TE {
             // Nothing else may be in it (RFC 9113 §8.2.2), and it is about this hop.
             head.put(&[b"TE: trailers\r\nConnection: te\r\n"]);
@@ -119,7 +136,13 @@ pub(super) fn put_request(
         }
     }
     head.put(&[b"\r\n"]);
-    if head.fits { Ok(framing) } else { Err(Malformed::TooLarge) }
+    if head.fits { Ok(Put { framing, accept }) } else { Err(Malformed::TooLarge) }
+}
+
+/// Whether whitespace is around a value.
+#[inline]
+fn is_padded(value: &HeaderValue) -> bool {
+    matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 /// Bytes that a request's head may take.
@@ -278,25 +301,33 @@ pub(super) fn request_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> 
 /// it is another request, or one that is malformed.
 pub(super) fn connect_of(head: &RequestHead, bytes: &[u8], is_secured: bool) -> Option<(Request<()>, Bytes)> {
     let upgrade = head.upgrade?.bytes(bytes);
-    if head.method != http1::Method::Get || !upgrade.eq_ignore_ascii_case(b"websocket") {
+    // Content would be taken for the tunnel's first bytes.
+    let has_content = !matches!(head.body, BodyLength::None | BodyLength::Exact(0));
+    if has_content || head.method != http1::Method::Get || !upgrade.eq_ignore_ascii_case(b"websocket") {
         return None;
     }
     let mut request = request_of(head, bytes, is_secured)?;
     let key = request.headers_mut().remove(header::SEC_WEBSOCKET_KEY)?;
     request.headers_mut().remove(header::TE);
+    request.headers_mut().remove(header::CONTENT_LENGTH);
     *request.method_mut() = Method::CONNECT;
     request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
     Some((request, Bytes::copy_from_slice(key.as_bytes())))
 }
 
-/// Puts the head that says an endpoint has become a WebSocket, for the key that the client gave.
-pub(super) fn put_switched(response: &Response<()>, key: &[u8], out: &mut Buf) -> Option<()> {
+/// The `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
+fn accept_of(key: &[u8]) -> Bytes {
     /// RFC 6455 §1.3.
     const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let mut sum = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     sum.update(key);
     sum.update(GUID);
-    let accept = base64(sum.finish().as_ref());
+    base64(sum.finish().as_ref()).into()
+}
+
+/// Puts the head that says an endpoint has become a WebSocket, for the key that the client gave.
+pub(super) fn put_switched(response: &Response<()>, key: &[u8], out: &mut Buf) -> Option<()> {
+    let accept = accept_of(key);
     let mut head = Head { out, fits: true };
     head.put(&[b"HTTP/1.1 101 \r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "]);
     head.put(&[&accept, b"\r\n"]);
@@ -359,6 +390,7 @@ pub(super) fn put_response(
 
 fn put_fields(fields: &HeaderMap, head: &mut Head<'_>) {
     for (name, value) in fields.iter().filter(|(name, _)| !is_of_connection(name)) {
+        head.fits &= !is_padded(value);
         head.put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
 }

@@ -73,10 +73,18 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     if first.is_empty() {
         names = names.and(FieldName::Host);
     }
-    let removes = |name: &[u8]| {
+    let is_removed = |name: &[u8]| {
         edits.removes(name) || facts.hidden.is_some_and(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
     };
-    let removes = (edits.removes_any() || facts.hidden.is_some()).then_some(removes);
+    let poses = |name: &[u8]| {
+        as_hyphens(name, |meant| {
+            let known = FieldName::recognise(meant);
+            NOT_BY_ANOTHER_NAME.union(names).has(known) || known.is_hop_by_hop() || is_removed(meant)
+        })
+    };
+    let has_underscores = head.fields.has_underscores();
+    let removes = |name: &[u8]| is_removed(name) || (has_underscores && poses(name));
+    let removes = (edits.removes_any() || facts.hidden.is_some() || has_underscores).then_some(removes);
     to.lines(facts.bytes, first, &head.fields, &LeftOut { names, removes });
     to.put(parts.lines);
     if head.body == BodyLength::Chunked {
@@ -120,6 +128,20 @@ const CLAIMS: NameSet = X_FORWARDED
     .union(FORWARDED)
     .union(REQUEST_ID)
     .union(NameSet::of(&[FieldName::XForwardedPort, FieldName::XRealIp]));
+
+/// What decides where a request goes and how long it is, and must not seem to come twice.
+const NOT_BY_ANOTHER_NAME: NameSet = NameSet::of(&[FieldName::ContentLength, FieldName::Host]);
+
+/// What `is_meant` says of the name with a hyphen for each underscore, if it has any: upstreams that show fields as variables
+/// make the two one, so what is not to pass by the one name shall not by the other.
+#[cold]
+fn as_hyphens(name: &[u8], is_meant: impl FnOnce(&[u8]) -> bool) -> bool {
+    if !name.contains(&b'_') {
+        return false;
+    }
+    let meant: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+    is_meant(&meant)
+}
 
 /// The fields about who asks that do not go on: all of a stranger's, and of a trusted peer's those that are written
 /// anew.

@@ -174,6 +174,7 @@ fn head_reply(error: RequestError) -> (u16, Reason) {
         | RequestError::ContentLengthWithTransferEncoding
         | RequestError::TransferEncodingInvalid
         | RequestError::TransferEncodingInHttp10
+        | RequestError::ContentInConnect
         | RequestError::ConnectionInvalid => (400, Reason::HeadMalformed),
         RequestError::Version => (505, Reason::VersionUnsupported),
         RequestError::TargetTooLong => (414, Reason::TargetTooLong),

@@ -47,7 +47,8 @@ pub struct Listener {
     #[serde(default, rename = "use")]
     pub uses: Vec<String>,
     /// What a client's half-close (FIN) means while its response is awaited: `"honour"` finishes the exchange,
-    /// `"abort"` takes it for a departure and aborts the upstream request.
+    /// `"abort"` takes it for a departure and aborts the upstream request. Over HTTP/2 a request ends with
+    /// its stream, so the end of the connection is always a departure.
     #[serde(default)]
     pub half_close: HalfClose,
     /// Overrides of `[limits]` for this listener.

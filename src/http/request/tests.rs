@@ -259,6 +259,10 @@ fn refusals_of_hosts_and_framing() {
     assert_eq!(whole(many.as_bytes(), &HeadLimits::default()).err(), Some(ConnectionInvalid));
     let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
     refused(old.as_bytes(), TransferEncodingInHttp10, &HeadLimits::default());
+    for lines in ["Content-Length: 1", "Transfer-Encoding: chunked"] {
+        let connect = format!("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n{lines}\r\n\r\n");
+        refused(connect.as_bytes(), ContentInConnect, &HeadLimits::default());
+    }
     let absolute = "GET http://a/ HTTP/1.1\r\n\r\n";
     refused(absolute.as_bytes(), HostMissing, &HeadLimits::default());
     let absolute = "GET http://a/ HTTP/1.1\r\nHost: ?\r\n\r\n";
