@@ -224,6 +224,59 @@ fn who_shows_a_key_passes() {
 }
 
 #[test]
+fn keys_come_in_queries_and_cookies_too() {
+    let upstream = mirror();
+    let gateway = gateway(
+        upstream.address,
+        &[
+            consumers(),
+            policy("query", "key = { query = \"key\" }"),
+            policy("cookie", "key = { cookie = \"key\" }"),
+            policy("shown", "key = { query = \"key\", forward = true }"),
+            route("/q", "use = [\"query\"]\nrequest_headers.set = { x-query = \"{query}\" }"),
+            route("/r", "use = [\"query\"]\nrewrite = \"/r2?x&{query}\""),
+            route("/c", "use = [\"cookie\"]"),
+            route("/s", "use = [\"shown\"]"),
+        ]
+        .concat(),
+    );
+    for (target, lines, status, first_line) in [
+        ("/q?key=secret", "", 200, "GET /q HTTP/1.1"),
+        ("/q?a=1&key=secret&b=%20&", "", 200, "GET /q?a=1&b=%20 HTTP/1.1"),
+        ("/q?k%65y=s%65cret&a", "", 200, "GET /q?a HTTP/1.1"),
+        ("/q", "X-Api-Key: secret\r\nCookie: key=secret\r\n", 401, ""),
+        ("/q?key=", "", 401, ""),
+        ("/q?key=secret&key=secret", "", 401, ""),
+        ("/q?key=secret&key=wrong", "", 401, ""),
+        ("/q?key=wrong", "", 401, ""),
+        ("/r?key=secret&b", "", 200, "GET /r2?x&b HTTP/1.1"),
+        ("/s?key=secret", "", 200, "GET /s?key=secret HTTP/1.1"),
+        ("/c?a", "Cookie: a=b; key=secret; c=d\r\nX-A: 1\r\nCookie: e\r\n", 200, "GET /c?a HTTP/1.1"),
+        ("/c", "Cookie: key=secret\r\n", 200, "GET /c HTTP/1.1"),
+        ("/c?key=secret", "", 401, ""),
+        ("/c", "Cookie: key=secret; key=secret\r\n", 401, ""),
+        ("/c", "Cookie: key=secret\r\nCookie: key=wrong\r\n", 401, ""),
+        ("/c", "Cookie: Key=secret\r\n", 401, ""),
+    ] {
+        let response = ask(&gateway, "192.0.2.1", "GET", target, lines);
+        let line = gateway.log_line();
+        assert_eq!(response.status, status, "{target} {lines}");
+        assert!(!line.to_string().contains("secret"), "{line}");
+        let text = response.text();
+        if status == 200 {
+            assert_eq!(text.lines().next(), Some(first_line), "{lines}");
+            assert_eq!(text.contains("secret"), target.starts_with("/s"), "{text}");
+            assert_eq!(line["consumer"], "acme");
+        }
+        if lines.contains("c=d") {
+            assert_eq!(support::fields(&text, "cookie"), ["a=b; c=d", "e"]);
+        } else if status == 200 {
+            assert_eq!(support::field(&text, "cookie"), None);
+        }
+    }
+}
+
+#[test]
 fn keys_are_asked_for_after_addresses_and_by_one_policy() {
     let upstream = Upstream::saying("ok");
     let gateway = gateway(

@@ -126,8 +126,8 @@ cluster = "admin"
 use = ["inside"]
 ```
 
-**Keys.** A request shows the API key of a `[[consumer]]` in a field. The gateway knows the SHA-256 of each key alone, which is enough for
-long random words and for nothing that a person would make up. The field does not go on to the upstream, unless `forward = true`;
+**Keys.** A request shows the API key of a `[[consumer]]` in a field, in a parameter of the query (`key = { query = "api_key" }`) or in a cookie. The gateway knows the SHA-256 of each key alone, which is enough for
+long random words and for nothing that a person would make up. The key does not go on to the upstream, unless `forward = true`;
 who it was may, as `{consumer.name}`, and stands in the log's line, also of a request that was refused because this consumer may not ask.
 
 ```toml

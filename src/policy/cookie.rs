@@ -22,6 +22,18 @@ pub fn find<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
+/// The values of every cookie of this name in one `Cookie` field.
+pub fn values<'a>(field: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    field.split(|byte| *byte == b';').filter_map(move |pair| find(pair, name))
+}
+
+/// A `Cookie` field without the cookies of this name, the others as they were written.
+pub fn without(field: &[u8], name: &[u8]) -> Vec<u8> {
+    let kept = field.split(|byte| *byte == b';').filter(|pair| find(pair, name).is_none());
+    let kept: Vec<_> = kept.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect();
+    kept.join(&b"; "[..])
+}
+
 /// The cookie that keeps a client at its endpoint. Its value is the endpoint's identity as 16 hexadecimal digits: it
 /// tells a client nothing, and one that is made up is as good as none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +118,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn cookies_are_found_and_left_out() {
+        for (field, found, rest) in [
+            ("", &[][..], ""),
+            ("key=1", &["1"], ""),
+            ("a=b; key=1;key = 2 ;c", &["1", "2"], "a=b; c"),
+            ("akey=1; keya=2; Key=3; a=key=4", &[], "akey=1; keya=2; Key=3; a=key=4"),
+        ] {
+            let expected: Vec<_> = found.iter().map(|value: &&str| value.as_bytes()).collect();
+            assert_eq!(values(field.as_bytes(), b"key").collect::<Vec<_>>(), expected, "{field}");
+            assert_eq!(without(field.as_bytes(), b"key"), rest.as_bytes(), "{field}");
+        }
+    }
 
     #[test]
     fn cookies_are_found() {

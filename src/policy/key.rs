@@ -47,11 +47,22 @@ impl std::fmt::Debug for KeyHash {
 /// Whose each key is: consumers by their numbers.
 pub type Keys = HashMap<KeyHash, u32>;
 
+/// What a key comes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// A field, its name in lower case.
+    Header(Box<str>),
+    /// A parameter of the query.
+    Query(Box<str>),
+    /// A cookie.
+    Cookie(Box<str>),
+}
+
 /// Who may ask with which key.
 #[derive(Debug, Clone)]
 pub struct KeyAccess {
-    /// The field that a key comes in, in lower case.
-    pub header: Box<str>,
+    /// What a key comes in.
+    pub place: KeyPlace,
     /// Whether it goes on to the upstream.
     pub forward: bool,
     /// By the number of the consumer; `None`: all of them.
@@ -73,19 +84,19 @@ pub enum Shown {
 
 impl KeyAccess {
     /// `allowed`: whether each consumer may ask, by its number; `None`: all may.
-    pub fn new(header: &str, forward: bool, allowed: Option<Box<[bool]>>) -> Self {
-        Self { header: header.to_ascii_lowercase().into(), forward, allowed }
+    pub fn new(place: KeyPlace, forward: bool, allowed: Option<Box<[bool]>>) -> Self {
+        Self { place, forward, allowed }
     }
 
-    /// What the values of the field come to. A key that is said twice is no one's.
-    pub fn look<'v>(&self, mut values: impl Iterator<Item = &'v [u8]>, keys: &Keys) -> Shown {
+    /// What the values in the key's place come to. A key that is said twice is no one's.
+    pub fn look<V: AsRef<[u8]>>(&self, mut values: impl Iterator<Item = V>, keys: &Keys) -> Shown {
         let key = match (values.next(), values.next()) {
             (None, _) => return Shown::Missing,
-            (Some([]), None) => return Shown::Missing,
-            (Some(key), None) if key.len() <= KEY_BYTES_MAX => key,
+            (Some(key), None) if key.as_ref().is_empty() => return Shown::Missing,
+            (Some(key), None) if key.as_ref().len() <= KEY_BYTES_MAX => key,
             (Some(_), _) => return Shown::Unknown,
         };
-        match keys.get(&KeyHash::of(key)) {
+        match keys.get(&KeyHash::of(key.as_ref())) {
             None => Shown::Unknown,
             Some(consumer) => {
                 let is_allowed = self
@@ -127,9 +138,9 @@ mod tests {
     #[test]
     fn who_shows_a_key() {
         let keys = Keys::from([(KeyHash::of(b"one"), 0), (KeyHash::of(b"two"), 1)]);
-        let all = KeyAccess::new("X-Api-Key", false, None);
-        let first = KeyAccess::new("x-api-key", false, Some([true, false].into()));
-        assert_eq!(&*all.header, "x-api-key");
+        let place = KeyPlace::Header("x-api-key".into());
+        let all = KeyAccess::new(place.clone(), false, None);
+        let first = KeyAccess::new(place, false, Some([true, false].into()));
         let long = [b'k'; KEY_BYTES_MAX + 1];
         let look = |access: &KeyAccess, values: &[&[u8]]| access.look(values.iter().copied(), &keys);
         for (values, of_all, of_first) in [
@@ -150,7 +161,7 @@ mod tests {
         #[test]
         fn only_the_key_itself_is_a_key(key in proptest::collection::vec(any::<u8>(), 1..40), other in proptest::collection::vec(any::<u8>(), 1..40)) {
             let keys = Keys::from([(KeyHash::of(&key), 7)]);
-            let access = KeyAccess::new("k", false, None);
+            let access = KeyAccess::new(KeyPlace::Query("k".into()), false, None);
             let expected = if other == key { Shown::Passes(7) } else { Shown::Unknown };
             prop_assert_eq!(access.look([&other[..]].into_iter(), &keys), expected);
             prop_assert_eq!(access.look([&key[..]].into_iter(), &keys), Shown::Passes(7));

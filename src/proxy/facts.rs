@@ -1,7 +1,10 @@
 //! What is known of a request, in one place: for the router to match, for texts to be filled in, for keys to be hashed,
 //! for the log. It borrows everything and decides nothing.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
 
 use crate::{
     http::{
@@ -12,9 +15,10 @@ use crate::{
     http2::is_grpc_web,
     policy::{
         cookie, grpc,
+        key::KeyPlace,
         template::{TlsVariable, Value, Variable, Variables},
     },
-    route::{Captures, RequestView},
+    route::{Captures, RequestView, query_without},
     table::{Cluster, HashOn, Route},
     telemetry::text::{append_decimal, append_ip},
     tls::Session,
@@ -45,8 +49,8 @@ pub(super) struct Facts<'f> {
     pub(super) id: &'f [u8],
     /// The consumer whose key it shows.
     pub(super) consumer: Option<&'f str>,
-    /// The field that is not for the upstream to see, in lower case.
-    pub(super) hidden: Option<&'f str>,
+    /// What is not for the upstream to see.
+    pub(super) hidden: Option<&'f KeyPlace>,
 }
 
 impl<'f> Facts<'f> {
@@ -64,6 +68,25 @@ impl<'f> Facts<'f> {
 
     pub(super) fn query(&self) -> Option<&'f [u8]> {
         self.head.query.map(|query| query.bytes(self.bytes))
+    }
+
+    /// The query that goes on: without what is not for the upstream to see.
+    pub(super) fn shown_query(&self) -> Option<Cow<'f, [u8]>> {
+        let query = self.query()?;
+        match self.hidden {
+            Some(KeyPlace::Query(name)) => {
+                Some(query_without(query, name.as_bytes())).filter(|rest| !rest.is_empty()).map(Cow::Owned)
+            }
+            _ => Some(Cow::Borrowed(query)),
+        }
+    }
+
+    /// The field, in lower case, that is not for the upstream to see.
+    pub(super) fn hidden_field(&self) -> Option<&'f str> {
+        match self.hidden {
+            Some(KeyPlace::Header(name)) => Some(name),
+            _ => None,
+        }
     }
 
     /// The values of a known field.
@@ -227,7 +250,7 @@ impl Variables for RouteFacts<'_> {
                     value.put(captured);
                 }
             }
-            Variable::Query => value.put(facts.query().unwrap_or_default()),
+            Variable::Query => value.put(&facts.shown_query().unwrap_or_default()),
             Variable::QueryParameter(name) => {
                 if let Some(parameter) = facts.query_value(name.as_bytes()) {
                     value.put(parameter);

@@ -15,7 +15,9 @@ use crate::{
         version::Version,
         write::{HeadWriter, LeftOut, Overflow},
     },
-    policy::{cors, forwarded::Hop, headers::HeaderEdits, request_id::REQUEST_ID_BYTES},
+    policy::{
+        cookie, cors, forwarded::Hop, headers::HeaderEdits, key::KeyPlace, request_id::REQUEST_ID_BYTES,
+    },
     table::Forwarding,
 };
 
@@ -62,7 +64,8 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     let head = facts.head;
     let mut to = HeadWriter::new(out);
     // The request line and Host go on as they came, unless there is something to change in them.
-    let goes_as_is = parts.is_as_sent && parts.rewritten.is_none() && parts.host.is_none();
+    let hides_query = matches!(facts.hidden, Some(KeyPlace::Query(_)));
+    let goes_as_is = parts.is_as_sent && parts.rewritten.is_none() && parts.host.is_none() && !hides_query;
     let mut first = 0..0;
     if goes_as_is && head.target == TargetForm::Origin && head.version == Version::Http11 {
         first = head.method_at.start as usize..head.fields.start(facts.bytes);
@@ -73,8 +76,16 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     if first.is_empty() {
         names = names.and(FieldName::Host);
     }
+    let hidden_cookie = match facts.hidden {
+        Some(KeyPlace::Cookie(name)) if !edits.removes(b"cookie") => {
+            names = names.and(FieldName::Cookie);
+            Some(name.as_bytes())
+        }
+        _ => None,
+    };
+    let hidden = facts.hidden_field();
     let is_removed = |name: &[u8]| {
-        edits.removes(name) || facts.hidden.is_some_and(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
+        edits.removes(name) || hidden.is_some_and(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
     };
     let poses = |name: &[u8]| {
         as_hyphens(name, |meant| {
@@ -84,8 +95,12 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     };
     let has_underscores = head.fields.has_underscores();
     let removes = |name: &[u8]| is_removed(name) || (has_underscores && poses(name));
-    let removes = (edits.removes_any() || facts.hidden.is_some() || has_underscores).then_some(removes);
+    let removes = (edits.removes_any() || hidden.is_some() || has_underscores).then_some(removes);
     to.lines(facts.bytes, first, &head.fields, &LeftOut { names, removes });
+    if let Some(name) = hidden_cookie {
+        let kept = facts.values(FieldName::Cookie).map(|field| cookie::without(field, name));
+        kept.filter(|rest| !rest.is_empty()).for_each(|rest| to.field(b"Cookie", &rest));
+    }
     to.put(parts.lines);
     if head.body == BodyLength::Chunked {
         to.put(b"Transfer-Encoding: chunked\r\n");
@@ -107,9 +122,11 @@ fn request_line(to: &mut HeadWriter<'_>, parts: &RequestParts<'_>) {
         (TargetForm::Authority, _) => to.put(facts.authority()),
         (TargetForm::Origin | TargetForm::Absolute, rewritten) => {
             to.put(rewritten.unwrap_or(facts.path));
-            if let Some(query) = facts.query().filter(|_| !parts.rewrites_query) {
+            if !parts.rewrites_query
+                && let Some(query) = facts.shown_query()
+            {
                 to.put(b"?");
-                to.put(query);
+                to.put(&query);
             }
         }
     }

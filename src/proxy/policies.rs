@@ -15,10 +15,11 @@ use crate::{
         method::Method,
     },
     policy::{
+        cookie,
         cors::Cors,
-        key::{KeyAccess, Shown},
+        key::{KeyAccess, KeyPlace, Shown},
     },
-    route::{Captures, RequestView},
+    route::{Captures, RequestView, query_values},
     table::{Listener, Rule, Table},
 };
 
@@ -137,14 +138,24 @@ fn admit_key<'f>(
     record: &mut Record,
     facts: &mut Facts<'f>,
 ) -> Result<(), Error> {
-    let shown = access.look(facts.values_of(access.header.as_bytes()), &table.keys);
+    let keys = &table.keys;
+    let shown = match &access.place {
+        KeyPlace::Header(name) => access.look(facts.values_of(name.as_bytes()), keys),
+        KeyPlace::Query(name) => {
+            access.look(query_values(facts.query().unwrap_or_default(), name.as_bytes()), keys)
+        }
+        KeyPlace::Cookie(name) => {
+            let cookies = facts.values(FieldName::Cookie);
+            access.look(cookies.flat_map(|field| cookie::values(field, name.as_bytes())), keys)
+        }
+    };
     if let Shown::Passes(consumer) | Shown::NotAllowed(consumer) = shown {
         record.consumer = Some(consumer);
     }
     match shown {
         Shown::Passes(consumer) => {
             facts.consumer = Some(&table.consumers[consumer as usize]);
-            facts.hidden = (!access.forward).then_some(&*access.header);
+            facts.hidden = (!access.forward).then_some(&access.place);
             Ok(())
         }
         Shown::NotAllowed(_) => Err(Error::KeyNotAllowed),

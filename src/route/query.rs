@@ -8,6 +8,29 @@ use memchr::memchr;
 /// decoding matches no regex; one that does not is matched where it stands, whatever its length.
 pub const QUERY_VALUE_BYTES_MAX: usize = 8 * 1024;
 
+/// The parameters of a query, as written; empty ones are none.
+fn pairs(query: &[u8]) -> impl Iterator<Item = &[u8]> {
+    query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty())
+}
+
+/// A parameter's name and its value, as written.
+fn parts(pair: &[u8]) -> (&[u8], &[u8]) {
+    let cut = memchr(b'=', pair).unwrap_or(pair.len());
+    (&pair[..cut], pair.get(cut + 1..).unwrap_or_default())
+}
+
+/// The values of parameter `name` (given decoded), decoded.
+pub fn values<'q>(query: &'q [u8], name: &'q [u8]) -> impl Iterator<Item = Vec<u8>> {
+    let those = pairs(query).map(parts).filter(move |(written, _)| equals(written, name));
+    those.map(|(_, value)| Decoded(value).collect())
+}
+
+/// The query without parameter `name` (given decoded), the others as they were written.
+pub fn without(query: &[u8], name: &[u8]) -> Vec<u8> {
+    let kept: Vec<_> = pairs(query).filter(|pair| !equals(parts(pair).0, name)).collect();
+    kept.join(&b'&')
+}
+
 /// Whether some parameter `name` (given decoded) has a value, as written in the query, that satisfies `test`.
 pub(super) fn any_value(query: &[u8], name: &[u8], mut test: impl FnMut(&[u8]) -> bool) -> bool {
     let mut rest = query;
@@ -79,6 +102,34 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_parameter_is_found_and_left_out() {
+        for (query, values, rest) in [
+            ("", &[][..], ""),
+            ("key=1", &["1"], ""),
+            ("a=b&key=1&c", &["1"], "a=b&c"),
+            ("k%65y=%31+&&key&akey=3&Key=4", &["1 ", ""], "akey=3&Key=4"),
+            ("a=key=1&=key", &[], "a=key=1&=key"),
+        ] {
+            let found: Vec<_> = super::values(query.as_bytes(), b"key").collect();
+            assert_eq!(
+                found,
+                values.iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>(),
+                "{query}"
+            );
+            assert_eq!(without(query.as_bytes(), b"key"), rest.as_bytes(), "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_out_is_gone(query in "[key=&%6579+a]{0,30}") {
+            let rest = without(query.as_bytes(), b"key");
+            prop_assert_eq!(super::values(&rest, b"key").count(), 0);
+            prop_assert!(rest.len() <= query.len());
+        }
+    }
 
     fn values(query: &str, name: &str) -> Vec<String> {
         let mut values = Vec::new();

@@ -25,7 +25,7 @@ use crate::{
         cors::Cors,
         headers::{HeaderEdits, List},
         ip::IpAccess,
-        key::{KeyAccess, KeyHash, Keys},
+        key::{KeyAccess, KeyHash, KeyPlace, Keys},
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
@@ -339,7 +339,7 @@ impl Compiler<'_, '_> {
             } else {
                 policy.key.as_ref().map(|key| {
                     let allowed = allowed(key, &config.consumer);
-                    Rule::Key(KeyAccess::new(&key.header, key.forward, allowed))
+                    Rule::Key(KeyAccess::new(place(key), key.forward, allowed))
                 })
             };
             policies.extend(rule.map(|rule| Policy { name: policy.name.as_str().into(), rule }));
@@ -533,6 +533,17 @@ fn keys(consumers: &[types::Consumer]) -> Keys {
         hashes.into_iter().map(move |hash| (hash, number as u32))
     };
     consumers.iter().enumerate().flat_map(of).collect()
+}
+
+/// What a key comes in. Validation has refused two places.
+fn place(key: &types::Key) -> KeyPlace {
+    match (&key.query, &key.cookie) {
+        (Some(name), _) => KeyPlace::Query(name.as_str().into()),
+        (None, Some(name)) => KeyPlace::Cookie(name.as_str().into()),
+        (None, None) => {
+            KeyPlace::Header(key.header.as_deref().unwrap_or(types::KEY_HEADER).to_ascii_lowercase().into())
+        }
+    }
 }
 
 /// Whether each consumer may ask; `None`: all may.

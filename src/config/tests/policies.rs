@@ -53,6 +53,17 @@ fn policies_of_listeners_and_routes() {
         ),
         (keyed("key = {}"), &[]),
         (keyed("key = { header = 'x-key', consumers = ['one', 'two'], tags = ['t'], forward = true }"), &[]),
+        (keyed("key = { query = 'api key' }"), &[]),
+        (keyed("key = { cookie = 'k' }"), &[]),
+        (
+            keyed("key = { header = 'k', query = '', cookie = 'a b' }"),
+            &[
+                "4:31 error: `` is not a parameter's name",
+                "4:31 error: a key comes in `header` or in `query`, not in both",
+                "4:44 error: `a b` is not a cookie's name",
+                "4:44 error: a key comes in `query` or in `cookie`, not in both",
+            ],
+        ),
         (policy("key = {}"), &["4:7 error: this policy lets no one pass: there are no keys"]),
         (
             keyed("key = { header = 'a b', consumers = ['on'], tags = ['u'] }"),

@@ -39,14 +39,21 @@ pub struct Consumer {
     pub tags: Vec<String>,
 }
 
-/// Asks for an API key of a `[[consumer]]`. A request without one, or with one that is no consumer's, is answered 401; one with the key
+/// The field that a key comes in where nothing else is said.
+pub const KEY_HEADER: &str = "x-api-key";
+
+/// Asks for an API key of a `[[consumer]]`, in one place: a field, a parameter of the query or a cookie. A request without one, or with one that is no consumer's, is answered 401; one with the key
 /// of a consumer who may not ask here, 403.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// The field that the key comes in.
-    #[serde(default = "defaults::key_header")]
-    pub header: String,
+    /// The field that the key comes in. Left out, with `query` and `cookie` too: `x-api-key`.
+    pub header: Option<String>,
+    /// The parameter of the query that it comes in instead. What is in a query is soon in the logs of others, and in histories: a field is
+    /// better where clients can send one.
+    pub query: Option<String>,
+    /// The cookie that it comes in instead.
+    pub cookie: Option<String>,
     /// Names of the consumers who may ask. Left out, with `tags` too: all.
     pub consumers: Option<Vec<String>>,
     /// Consumers with one of these tags may ask too.
@@ -113,9 +120,6 @@ mod defaults {
 
     pub(super) fn methods() -> Vec<String> {
         ["GET", "HEAD", "POST"].map(String::from).into()
-    }
-    pub(super) fn key_header() -> String {
-        "x-api-key".into()
     }
     pub(super) fn max_age() -> Span {
         Span::secs(600)

@@ -138,7 +138,26 @@ fn has_grants(edits: &HeaderEdits) -> bool {
 }
 
 fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: &mut Report) {
-    fields::token(&key_path!["policy", index, "key", "header"], &key.header, "a field name", report);
+    let places = [
+        ("header", &key.header, "a field name"),
+        ("query", &key.query, "a parameter's name"),
+        ("cookie", &key.cookie, "a cookie's name"),
+    ];
+    let mut before = None;
+    for (place, name, what) in places {
+        let Some(name) = name else { continue };
+        let path = key_path!["policy", index, "key", place];
+        if place != "query" {
+            fields::token(&path, name, what, report);
+        } else if name.is_empty() {
+            report.push_at(&path, Diagnostic::error(format!("`` is not {what}")));
+        }
+        if let Some(before) = before {
+            let error = Diagnostic::error(format!("a key comes in `{before}` or in `{place}`, not in both"));
+            report.push_at(&path, error.hint("make two policies, for two routes"));
+        }
+        before = Some(place);
+    }
     for (list, names) in [("consumers", &key.consumers), ("tags", &key.tags)] {
         let Some(names) = names else { continue };
         if names.is_empty() {
