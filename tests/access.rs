@@ -12,6 +12,8 @@ use std::{
     },
 };
 
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use support::{Gateway, Peer, Response, Upstream, config, ok};
 
 const HERE: &str = "127.0.0.0/8";
@@ -305,5 +307,77 @@ fn keys_are_asked_for_after_addresses_and_by_one_policy() {
     ] {
         let response = ask(&gateway, client, "GET", path, &format!("X-Api-Key: {key}\r\n"));
         assert_eq!(response.status, status, "{client} {path} {key}");
+    }
+}
+
+const TOKEN_SECRET: &str = "a secret of thirty-two bytes, ok";
+
+/// A token with this payload, signed by the secret.
+fn token(payload: &str) -> String {
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let message = format!("{}.{}", part(br#"{"alg":"HS256"}"#), part(payload.as_bytes()));
+    let mark = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, TOKEN_SECRET.as_bytes()), message.as_bytes());
+    format!("{message}.{}", part(mark.as_ref()))
+}
+
+#[test]
+fn who_shows_a_token_passes() {
+    let upstream = mirror();
+    let jwt = |keys: &str| {
+        format!("jwt = {{ algorithms = [\"HS256\"], keys = [{{ secret = \"{TOKEN_SECRET}\" }}], {keys} }}")
+    };
+    let gateway = gateway(
+        upstream.address,
+        &[
+            consumers(),
+            policy("login", &jwt("issuer = \"us\", require = [\"sub\"]")),
+            policy("hidden", &jwt("query = \"t\", forward = false")),
+            policy("key", "key = { query = \"k\" }"),
+            route(
+                "/mine",
+                "use = [\"login\"]\nrequest_headers.set = { x-user = \"{claims.sub}\", x-roles = \"{claims.roles}\" }",
+            ),
+            route("/both", "use = [\"hidden\", \"key\"]"),
+            route("/open", "request_headers.set = { x-user = \"{claims.sub}\" }"),
+        ]
+        .concat(),
+    );
+    let good = token(r#"{"iss":"us","sub":"anna","roles":["a","b"],"exp":99999999999}"#);
+    let old = token(r#"{"iss":"us","sub":"anna","exp":1000000000}"#);
+    let other = token(r#"{"iss":"them","sub":"anna","exp":99999999999}"#);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let denied = Some("Bearer error=\"invalid_token\"");
+    for (target, lines, status, end, challenge) in [
+        ("/mine", bearer(&good), 200, "ok", None),
+        ("/mine", bearer(&good), 200, "ok", None),
+        ("/mine", String::new(), 401, "token-missing", Some("Bearer")),
+        ("/mine", "Authorization: Basic YTpi\r\n".into(), 401, "token-missing", Some("Bearer")),
+        ("/mine", bearer(&old), 401, "token-expired", denied),
+        ("/mine", bearer(&other), 401, "token-invalid", denied),
+        ("/mine", bearer(&good[1..]), 401, "token-invalid", denied),
+        ("/mine", [bearer(&good), bearer(&good)].concat(), 401, "token-invalid", denied),
+        (&format!("/both?a=1&t={good}&k=secret"), String::new(), 200, "ok", None),
+        (&format!("/both?t={good}"), String::new(), 401, "key-missing", Some("ApiKey")),
+        ("/both?k=secret", String::new(), 401, "token-missing", Some("Bearer")),
+        ("/open", bearer(&good), 200, "ok", None),
+    ] {
+        let forged = "X-User: root\r\nx_user: root\r\n";
+        let response = ask(&gateway, "192.0.2.1", "GET", target, &[&lines, forged].concat());
+        let line = gateway.log_line();
+        assert_eq!((response.status, line["end"].as_str()), (status, Some(end)), "{target} {lines}");
+        assert_eq!(response.field("www-authenticate").as_deref(), challenge, "{target} {lines}");
+        assert!(!line.to_string().contains(&good[40..]), "{line}");
+        let text = response.text();
+        if status != 200 {
+            assert!(!text.contains(&good[40..]), "{text}");
+        } else if target == "/mine" {
+            assert_eq!(support::fields(&text, "x-user"), ["anna"]);
+            assert_eq!(support::fields(&text, "x-roles"), ["a b"]);
+            assert!(text.contains(&good) && !text.contains("root"));
+        } else if target == "/open" {
+            assert_eq!(support::fields(&text, "x-user"), [""]);
+        } else {
+            assert!(text.starts_with("GET /both?a=1 HTTP/1.1\r\n"), "{text}");
+        }
     }
 }

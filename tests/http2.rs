@@ -22,6 +22,7 @@ use std::{
 };
 
 use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, FLOW_CONTROL_ERROR, Fate, Frames, GOAWAY, HEADERS,
@@ -641,22 +642,8 @@ fn switched(head: &str) -> String {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
-        base64(sum.as_ref())
+        STANDARD.encode(sum.as_ref())
     )
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let word =
-            three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for at in 0..4 {
-            let letter = char::from(LETTERS[(word >> (18 - 6 * at) & 63) as usize]);
-            text.push(if at <= three.len() { letter } else { '=' });
-        }
-    }
-    text
 }
 
 /// An extended CONNECT (RFC 8441).

@@ -83,6 +83,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 | `cors` | one: its route's before its listener's, and that before a default one | 403 (`cors-origin-refused`), preflights only |
 | `ip` | all of them | 403 (`ip-refused`) |
 | `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
+| `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`) |
 
 How many requests passed each policy, and how many did not, is among the figures.
 
@@ -148,6 +149,30 @@ use = ["partners"]
 request_headers.set = { x-consumer = "{consumer.name}" }
 ```
 
+**Tokens.** A request shows a JSON Web Token that one of the policy's keys has signed, by an algorithm that the policy names: what a token says
+of either chooses among these and adds none. A key of one family is never used for another, `none` is no algorithm, and a token with `crit` is refused.
+Tokens of up to 8 KiB are read; those that were verified are remembered by each core, 2,048 of them, for no longer than they are valid. What a token says is
+`{claims.NAME}` in texts: a text, a number, `true` or `false`, or the elements of a list with spaces between. A field that is `set` so replaces one that the
+client sends. A route may ask for a key and a token: both must be there.
+
+```toml
+[[policy]]
+name = "login"
+
+[policy.jwt]
+algorithms = ["HS256"]
+issuer = "https://login.example"
+audience = ["orders"]
+keys = [{ secret = "${TOKEN_SECRET}" }]
+
+[[route]]
+name = "mine"
+match = { path = "/mine/*" }
+cluster = "orders"
+use = ["login"]
+request_headers.set = { x-user = "{claims.sub}", x-scope = "{claims.scope}" }
+```
+
 Set such a field on every route to an upstream that believes it: what a client says in it goes on where no route sets it.
 "#;
 
@@ -209,6 +234,7 @@ A route whose host and path match but whose other conditions do not is passed ov
 | `{header.NAME}` | the request's field `NAME` |
 | `{request.id}` | the request's id, as in `X-Request-Id` and the access log |
 | `{route}` | the route's name |
+| `{claims.NAME}` | the claim `NAME` of the token that a `jwt` policy asked for |
 | `{tls.version}`, `{tls.cipher}` | `TLSv1.2` or `TLSv1.3`, and the cipher suite |
 | `{tls.server_name}` | the name that the client asked for by SNI |
 | `{tls.client_subject}` | the subject of the client's certificate, which `tls.client_auth` asks for |

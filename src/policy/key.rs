@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use aws_lc_rs::digest;
 
+use super::credential::Place;
+
 /// How a hash is written: this, and 64 hexadecimal digits.
 const PREFIX: &str = "sha256:";
 
@@ -47,22 +49,11 @@ impl std::fmt::Debug for KeyHash {
 /// Whose each key is: consumers by their numbers.
 pub type Keys = HashMap<KeyHash, u32>;
 
-/// What a key comes in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyPlace {
-    /// A field, its name in lower case.
-    Header(Box<str>),
-    /// A parameter of the query.
-    Query(Box<str>),
-    /// A cookie.
-    Cookie(Box<str>),
-}
-
 /// Who may ask with which key.
 #[derive(Debug, Clone)]
 pub struct KeyAccess {
     /// What a key comes in.
-    pub place: KeyPlace,
+    pub place: Place,
     /// Whether it goes on to the upstream.
     pub forward: bool,
     /// By the number of the consumer; `None`: all of them.
@@ -84,7 +75,7 @@ pub enum Shown {
 
 impl KeyAccess {
     /// `allowed`: whether each consumer may ask, by its number; `None`: all may.
-    pub fn new(place: KeyPlace, forward: bool, allowed: Option<Box<[bool]>>) -> Self {
+    pub fn new(place: Place, forward: bool, allowed: Option<Box<[bool]>>) -> Self {
         Self { place, forward, allowed }
     }
 
@@ -138,7 +129,7 @@ mod tests {
     #[test]
     fn who_shows_a_key() {
         let keys = Keys::from([(KeyHash::of(b"one"), 0), (KeyHash::of(b"two"), 1)]);
-        let place = KeyPlace::Header("x-api-key".into());
+        let place = Place::Header("x-api-key".into());
         let all = KeyAccess::new(place.clone(), false, None);
         let first = KeyAccess::new(place, false, Some([true, false].into()));
         let long = [b'k'; KEY_BYTES_MAX + 1];
@@ -161,7 +152,7 @@ mod tests {
         #[test]
         fn only_the_key_itself_is_a_key(key in proptest::collection::vec(any::<u8>(), 1..40), other in proptest::collection::vec(any::<u8>(), 1..40)) {
             let keys = Keys::from([(KeyHash::of(&key), 7)]);
-            let access = KeyAccess::new(KeyPlace::Query("k".into()), false, None);
+            let access = KeyAccess::new(Place::Query("k".into()), false, None);
             let expected = if other == key { Shown::Passes(7) } else { Shown::Unknown };
             prop_assert_eq!(access.look([&other[..]].into_iter(), &keys), expected);
             prop_assert_eq!(access.look([&key[..]].into_iter(), &keys), Shown::Passes(7));

@@ -1,14 +1,17 @@
 //! What may happen to a request and its response beside being relayed: texts with variables, edits of fields,
 //! cookies, the fields that say who asked, request ids, what gRPC says
-//! beside its messages, who may read across origins, who may ask at all, and whose keys they show. Everything here is synchronous and works on bytes that it
+//! beside its messages, who may read across origins, who may ask at all, and whose keys and tokens they show. Everything here is synchronous and works on bytes that it
 //! is handed: it knows no socket, no clock and no message type, and leaves the order of things to the exchange.
 
 pub mod cookie;
 pub mod cors;
+pub mod credential;
 pub mod forwarded;
 pub mod grpc;
 pub mod headers;
 pub mod ip;
+pub mod jose;
+pub mod jwt;
 pub mod key;
 pub mod request_id;
 pub mod template;

@@ -58,6 +58,8 @@ pub enum Variable {
     Route,
     /// `{consumer.name}`: the name of the consumer whose key the request shows; nothing where none is asked for.
     Consumer,
+    /// `{claims.NAME}`: a claim of the token that the request shows; nothing where none is asked for.
+    Claim(Box<str>),
     /// `{tls.…}`: what the connection's handshake came to.
     Tls(TlsVariable),
 }

@@ -28,6 +28,12 @@ pub enum Error {
     KeyMissing,
     /// The API key is no one's.
     KeyUnknown,
+    /// There is no token.
+    TokenMissing,
+    /// The token is not to be believed.
+    TokenInvalid,
+    /// The token's time is over, or has not come.
+    TokenExpired,
     /// The API key's consumer may not ask here.
     KeyNotAllowed,
     /// No route matches.

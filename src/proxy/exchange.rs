@@ -4,6 +4,7 @@
 //! head → canonical path → route → policies → endpoint → connection → request ⇄ response → release → log line
 
 use std::{
+    cell::OnceCell,
     future::poll_fn,
     pin::pin,
     rc::Rc,
@@ -169,6 +170,7 @@ async fn serve_request(
     let bytes = &*bytes;
     let as_sent = head.path.bytes(bytes);
     let session = x.connection.stream.session().cloned();
+    let claims = OnceCell::new();
     let mut facts = Facts {
         is_secured: session.is_some(),
         is_stream: x.connection.is_stream,
@@ -181,7 +183,8 @@ async fn serve_request(
         is_trusted: false,
         id: &[],
         consumer: None,
-        hidden: None,
+        claims: Some(&claims),
+        hidden: [None; 2],
     };
     x.identify(&mut facts);
     let id = x.record.id.clone();

@@ -3,7 +3,9 @@
 
 use std::{
     borrow::Cow,
+    cell::OnceCell,
     net::{IpAddr, SocketAddr},
+    rc::Rc,
 };
 
 use crate::{
@@ -14,8 +16,10 @@ use crate::{
     },
     http2::is_grpc_web,
     policy::{
-        cookie, grpc,
-        key::KeyPlace,
+        cookie,
+        credential::Place,
+        grpc,
+        jwt::Claims,
         template::{TlsVariable, Value, Variable, Variables},
     },
     route::{Captures, RequestView, query_without},
@@ -24,6 +28,9 @@ use crate::{
     tls::Session,
     upstream::balance::stable_hash,
 };
+
+/// Where credentials came that are not for the upstream to see: of each policy that asks for one.
+pub(super) type Hidden<'f> = [Option<&'f Place>; 2];
 
 /// A request as parsed.
 #[derive(Clone, Copy)]
@@ -49,8 +56,10 @@ pub(super) struct Facts<'f> {
     pub(super) id: &'f [u8],
     /// The consumer whose key it shows.
     pub(super) consumer: Option<&'f str>,
+    /// What the token that it shows says.
+    pub(super) claims: Option<&'f OnceCell<Rc<Claims>>>,
     /// What is not for the upstream to see.
-    pub(super) hidden: Option<&'f KeyPlace>,
+    pub(super) hidden: Hidden<'f>,
 }
 
 impl<'f> Facts<'f> {
@@ -70,23 +79,62 @@ impl<'f> Facts<'f> {
         self.head.query.map(|query| query.bytes(self.bytes))
     }
 
-    /// The query that goes on: without what is not for the upstream to see.
-    pub(super) fn shown_query(&self) -> Option<Cow<'f, [u8]>> {
-        let query = self.query()?;
-        match self.hidden {
-            Some(KeyPlace::Query(name)) => {
-                Some(query_without(query, name.as_bytes())).filter(|rest| !rest.is_empty()).map(Cow::Owned)
-            }
-            _ => Some(Cow::Borrowed(query)),
+    /// Has a credential not go on to the upstream.
+    pub(super) fn hide(&mut self, place: &'f Place) {
+        if let Some(free) = self.hidden.iter_mut().find(|hidden| hidden.is_none()) {
+            *free = Some(place);
         }
     }
 
-    /// The field, in lower case, that is not for the upstream to see.
-    pub(super) fn hidden_field(&self) -> Option<&'f str> {
-        match self.hidden {
-            Some(KeyPlace::Header(name)) => Some(name),
-            _ => None,
+    /// Whether anything is not for the upstream to see.
+    #[inline]
+    pub(super) fn hides(&self) -> bool {
+        self.hidden[0].is_some()
+    }
+
+    fn hidden(&self) -> impl Iterator<Item = &'f Place> + use<'f> {
+        self.hidden.into_iter().flatten()
+    }
+
+    /// Whether the field of this name, in whatever case, is not for the upstream to see.
+    pub(super) fn hides_field(&self, name: &[u8]) -> bool {
+        self.hidden().any(
+            |place| matches!(place, Place::Header(hidden) if name.eq_ignore_ascii_case(hidden.as_bytes())),
+        )
+    }
+
+    /// Whether something of the query is not for the upstream to see.
+    pub(super) fn hides_query(&self) -> bool {
+        self.hidden().any(|place| matches!(place, Place::Query(_)))
+    }
+
+    /// Whether a cookie is not for the upstream to see.
+    pub(super) fn hides_cookies(&self) -> bool {
+        self.hidden().any(|place| matches!(place, Place::Cookie(_)))
+    }
+
+    /// The query that goes on: without what is not for the upstream to see.
+    pub(super) fn shown_query(&self) -> Option<Cow<'f, [u8]>> {
+        let query = self.query()?;
+        if !self.hides_query() {
+            return Some(Cow::Borrowed(query));
         }
+        let rest = self.hidden().fold(query.to_vec(), |rest, place| match place {
+            Place::Query(name) => query_without(&rest, name.as_bytes()),
+            Place::Header(_) | Place::Cookie(_) => rest,
+        });
+        Some(rest).filter(|rest| !rest.is_empty()).map(Cow::Owned)
+    }
+
+    /// The cookies that go on, field by field: without those that are not for the upstream to see.
+    pub(super) fn shown_cookies(&self) -> impl Iterator<Item = Vec<u8>> {
+        let fields = self.values(FieldName::Cookie).map(|field| {
+            self.hidden().fold(field.to_vec(), |rest, place| match place {
+                Place::Cookie(name) => cookie::without(&rest, name.as_bytes()),
+                Place::Header(_) | Place::Query(_) => rest,
+            })
+        });
+        fields.filter(|rest| !rest.is_empty())
     }
 
     /// The values of a known field.
@@ -266,6 +314,12 @@ impl Variables for RouteFacts<'_> {
             Variable::Scheme => value.put(facts.scheme().as_bytes()),
             Variable::Route => value.put(self.route.name.as_bytes()),
             Variable::Consumer => value.put(facts.consumer.unwrap_or_default().as_bytes()),
+            Variable::Claim(name) => {
+                if let Some(claim) = facts.claims.and_then(OnceCell::get).and_then(|claims| claims.text(name))
+                {
+                    value.put(claim.as_bytes());
+                }
+            }
             Variable::Tls(variable) => {
                 if let Some(session) = facts.session {
                     write_tls(session, *variable, value);

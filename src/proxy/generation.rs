@@ -8,6 +8,7 @@ use std::{
 
 use super::secure::Secrets;
 use crate::{
+    policy::jwt::Verified,
     table::Table,
     tls::TicketKeys,
     upstream::{
@@ -29,6 +30,8 @@ pub struct Generation {
     pub(super) splits: Vec<RefCell<Split>>,
     /// What listeners and clusters speak TLS with.
     pub(super) secrets: Secrets,
+    /// Tokens that its policies have verified.
+    pub(super) verified: RefCell<Verified>,
 }
 
 /// One cluster's state on one core.
@@ -87,6 +90,6 @@ impl Generation {
             .iter()
             .map(|split| RefCell::new(Split::new(&split.weights, worker as u64)))
             .collect();
-        Ok(Self { number, table, clusters, splits, secrets })
+        Ok(Self { number, table, clusters, splits, secrets, verified: RefCell::default() })
     }
 }

@@ -15,9 +15,7 @@ use crate::{
         version::Version,
         write::{HeadWriter, LeftOut, Overflow},
     },
-    policy::{
-        cookie, cors, forwarded::Hop, headers::HeaderEdits, key::KeyPlace, request_id::REQUEST_ID_BYTES,
-    },
+    policy::{cors, forwarded::Hop, headers::HeaderEdits, request_id::REQUEST_ID_BYTES},
     table::Forwarding,
 };
 
@@ -64,8 +62,8 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     let head = facts.head;
     let mut to = HeadWriter::new(out);
     // The request line and Host go on as they came, unless there is something to change in them.
-    let hides_query = matches!(facts.hidden, Some(KeyPlace::Query(_)));
-    let goes_as_is = parts.is_as_sent && parts.rewritten.is_none() && parts.host.is_none() && !hides_query;
+    let goes_as_is =
+        parts.is_as_sent && parts.rewritten.is_none() && parts.host.is_none() && !facts.hides_query();
     let mut first = 0..0;
     if goes_as_is && head.target == TargetForm::Origin && head.version == Version::Http11 {
         first = head.method_at.start as usize..head.fields.start(facts.bytes);
@@ -76,17 +74,11 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     if first.is_empty() {
         names = names.and(FieldName::Host);
     }
-    let hidden_cookie = match facts.hidden {
-        Some(KeyPlace::Cookie(name)) if !edits.removes(b"cookie") => {
-            names = names.and(FieldName::Cookie);
-            Some(name.as_bytes())
-        }
-        _ => None,
-    };
-    let hidden = facts.hidden_field();
-    let is_removed = |name: &[u8]| {
-        edits.removes(name) || hidden.is_some_and(|hidden| name.eq_ignore_ascii_case(hidden.as_bytes()))
-    };
+    let hides_cookies = facts.hides_cookies() && !edits.removes(b"cookie");
+    if hides_cookies {
+        names = names.and(FieldName::Cookie);
+    }
+    let is_removed = |name: &[u8]| edits.removes(name) || (facts.hides() && facts.hides_field(name));
     let poses = |name: &[u8]| {
         as_hyphens(name, |meant| {
             let known = FieldName::recognise(meant);
@@ -95,11 +87,10 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     };
     let has_underscores = head.fields.has_underscores();
     let removes = |name: &[u8]| is_removed(name) || (has_underscores && poses(name));
-    let removes = (edits.removes_any() || hidden.is_some() || has_underscores).then_some(removes);
+    let removes = (edits.removes_any() || facts.hides() || has_underscores).then_some(removes);
     to.lines(facts.bytes, first, &head.fields, &LeftOut { names, removes });
-    if let Some(name) = hidden_cookie {
-        let kept = facts.values(FieldName::Cookie).map(|field| cookie::without(field, name));
-        kept.filter(|rest| !rest.is_empty()).for_each(|rest| to.field(b"Cookie", &rest));
+    if hides_cookies {
+        facts.shown_cookies().for_each(|cookies| to.field(b"Cookie", &cookies));
     }
     to.put(parts.lines);
     if head.body == BodyLength::Chunked {

@@ -1,8 +1,11 @@
 //! Policies at their places in an exchange: what is asked of them, and what their answers come to. What each of them means is
 //! [`crate::policy`]'s to know.
 
+use std::{borrow::Cow, cell::RefCell};
+
 use super::{
     answer::answer_preflight,
+    core::Core,
     error::Error,
     exchange::{Exchange, Next},
     facts::Facts,
@@ -17,7 +20,9 @@ use crate::{
     policy::{
         cookie,
         cors::Cors,
-        key::{KeyAccess, KeyPlace, Shown},
+        credential::Place,
+        jwt::{TokenAccess, TokenFault, Verified},
+        key::{KeyAccess, Shown},
     },
     route::{Captures, RequestView, query_values},
     table::{Listener, Rule, Table},
@@ -118,16 +123,59 @@ pub(super) fn admit<'f, 'x: 'f>(
     let generation = x.generation;
     let table = &generation.table;
     let chain = &table.chains[chain as usize];
-    for at in chain.ip.iter().copied().chain(chain.key) {
+    for at in chain.ip.iter().copied().chain(chain.key).chain(chain.jwt) {
         let passes = match &table.policies[at].rule {
             Rule::Ip(access) if access.admits(facts.client) => Ok(()),
             Rule::Ip(_) => Err(Error::IpRefused),
             Rule::Key(access) => admit_key(access, table, x.record, facts),
+            Rule::Jwt(access) => admit_token((at, access), x.core, &generation.verified, facts),
             // It is asked by itself, before.
             Rule::Cors(_) => Ok(()),
         };
         x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
         passes?;
+    }
+    Ok(())
+}
+
+/// What `look` makes of the values in a credential's place.
+fn shown<R>(
+    facts: &Facts<'_>,
+    place: &Place,
+    look: impl FnOnce(&mut dyn Iterator<Item = Cow<'_, [u8]>>) -> R,
+) -> R {
+    match place {
+        Place::Header(name) => look(&mut facts.values_of(name.as_bytes()).map(Cow::Borrowed)),
+        Place::Query(name) => {
+            let query = facts.query().unwrap_or_default();
+            look(&mut query_values(query, name.as_bytes()).map(Cow::Owned))
+        }
+        Place::Cookie(name) => {
+            let cookies = facts.values(FieldName::Cookie);
+            look(&mut cookies.flat_map(|field| cookie::values(field, name.as_bytes())).map(Cow::Borrowed))
+        }
+    }
+}
+
+fn admit_token<'f>(
+    (at, access): (usize, &'f TokenAccess),
+    core: &Core,
+    verified: &RefCell<Verified>,
+    facts: &mut Facts<'f>,
+) -> Result<(), Error> {
+    let now_s = core.clock.unix_us(core.clock.now_us()) / 1_000_000;
+    let token = shown(facts, &access.place, |values| access.token(values));
+    let claims = token.and_then(|token| verified.borrow_mut().claims((at, access), &token, now_s));
+    let claims = claims.map_err(|fault| match fault {
+        TokenFault::Missing => Error::TokenMissing,
+        TokenFault::Invalid => Error::TokenInvalid,
+        TokenFault::Expired => Error::TokenExpired,
+    })?;
+    if let Some(place) = facts.claims {
+        let _ = place.set(claims);
+    }
+    if !access.forward {
+        facts.hide(&access.place);
     }
     Ok(())
 }
@@ -138,24 +186,16 @@ fn admit_key<'f>(
     record: &mut Record,
     facts: &mut Facts<'f>,
 ) -> Result<(), Error> {
-    let keys = &table.keys;
-    let shown = match &access.place {
-        KeyPlace::Header(name) => access.look(facts.values_of(name.as_bytes()), keys),
-        KeyPlace::Query(name) => {
-            access.look(query_values(facts.query().unwrap_or_default(), name.as_bytes()), keys)
-        }
-        KeyPlace::Cookie(name) => {
-            let cookies = facts.values(FieldName::Cookie);
-            access.look(cookies.flat_map(|field| cookie::values(field, name.as_bytes())), keys)
-        }
-    };
+    let shown = shown(facts, &access.place, |values| access.look(values, &table.keys));
     if let Shown::Passes(consumer) | Shown::NotAllowed(consumer) = shown {
         record.consumer = Some(consumer);
     }
     match shown {
         Shown::Passes(consumer) => {
             facts.consumer = Some(&table.consumers[consumer as usize]);
-            facts.hidden = (!access.forward).then_some(&access.place);
+            if !access.forward {
+                facts.hide(&access.place);
+            }
             Ok(())
         }
         Shown::NotAllowed(_) => Err(Error::KeyNotAllowed),
@@ -184,7 +224,7 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
     let policy = table.chains[chain as usize].cors?;
     match &table.policies[policy].rule {
         Rule::Cors(cors) => Some((policy, cors)),
-        Rule::Ip(_) | Rule::Key(_) => None,
+        Rule::Ip(_) | Rule::Key(_) | Rule::Jwt(_) => None,
     }
 }
 

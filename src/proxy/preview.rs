@@ -54,7 +54,8 @@ pub fn preview<'p>(
         is_trusted: false,
         id,
         consumer: None,
-        hidden: None,
+        claims: None,
+        hidden: [None; 2],
     };
     Ok(Preview { facts })
 }

@@ -67,6 +67,9 @@ reasons! {
     KeyMissing = "key-missing", Some("http_request_denied"), "An API key is needed here.";
     KeyUnknown = "key-unknown", Some("http_request_denied"), "This API key is not known.";
     KeyNotAllowed = "key-not-allowed", Some("http_request_denied"), "This API key is not for what was asked.";
+    TokenMissing = "token-missing", Some("http_request_denied"), "A token is needed here.";
+    TokenInvalid = "token-invalid", Some("http_request_denied"), "This token is not to be believed here.";
+    TokenExpired = "token-expired", Some("http_request_denied"), "This token's time is over, or has not come.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
     BodyMalformed = "body-malformed", Some("http_request_error"), "The request's body is not framed as it should be.";
@@ -116,6 +119,9 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::KeyMissing => (401, Reason::KeyMissing),
         Error::KeyUnknown => (401, Reason::KeyUnknown),
         Error::KeyNotAllowed => (403, Reason::KeyNotAllowed),
+        Error::TokenMissing => (401, Reason::TokenMissing),
+        Error::TokenInvalid => (401, Reason::TokenInvalid),
+        Error::TokenExpired => (401, Reason::TokenExpired),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),
         Error::BodyMalformed => (400, Reason::BodyMalformed),
@@ -216,7 +222,14 @@ pub(super) fn write(
     }
     match reply.status {
         // RFC 9110 §15.5.2 wants it. There is no registered scheme for keys in a field of their own.
-        401 => lines.extend_from_slice(b"WWW-Authenticate: ApiKey\r\n"),
+        401 => lines.extend_from_slice(match reply.reason {
+            // RFC 6750 §3: who shows none is told no more.
+            Reason::TokenMissing => &b"WWW-Authenticate: Bearer\r\n"[..],
+            Reason::TokenInvalid | Reason::TokenExpired => {
+                b"WWW-Authenticate: Bearer error=\"invalid_token\"\r\n"
+            }
+            _ => b"WWW-Authenticate: ApiKey\r\n",
+        }),
         // RFC 9110 §15.5.6 wants it. Which methods the target takes is its upstream's to know; these pass the gateway.
         405 => lines.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"),
         503 => lines.extend_from_slice(b"Retry-After: 1\r\n"),

@@ -11,7 +11,7 @@ use rustls_pki_types::UnixTime;
 
 use super::{
     Action, Attached, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Policy, Route, Rule,
-    Split, Table, Timeouts, policies::Chains,
+    Split, Table, Timeouts, policies::Chains, tokens,
 };
 use crate::{
     config::{
@@ -25,7 +25,7 @@ use crate::{
         cors::Cors,
         headers::{HeaderEdits, List},
         ip::IpAccess,
-        key::{KeyAccess, KeyHash, KeyPlace, Keys},
+        key::{KeyAccess, KeyHash, Keys},
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
@@ -336,10 +336,13 @@ impl Compiler<'_, '_> {
             } else if let Some(ip) = &policy.ip {
                 let of = |texts: &Option<Vec<String>>| networks(texts.as_deref().unwrap_or_default());
                 Some(Rule::Ip(IpAccess::new(&of(&ip.allow), &of(&ip.deny))))
+            } else if let Some(jwt) = &policy.jwt {
+                self.jwt(at, jwt)
             } else {
                 policy.key.as_ref().map(|key| {
                     let allowed = allowed(key, &config.consumer);
-                    Rule::Key(KeyAccess::new(place(key), key.forward, allowed))
+                    let place = tokens::place((&key.header, types::KEY_HEADER), &key.query, &key.cookie);
+                    Rule::Key(KeyAccess::new(place, key.forward, allowed))
                 })
             };
             policies.extend(rule.map(|rule| Policy { name: policy.name.as_str().into(), rule }));
@@ -356,6 +359,19 @@ impl Compiler<'_, '_> {
                     let origins = ["cors".into(), "origins".into(), error.at.into()];
                     let path = [&["policy".into(), at.into()], &origins[..]].concat();
                     self.error(&path, error.message, error.hint);
+                }
+                None
+            }
+        }
+    }
+
+    /// What is wrong with a key is said of its number: the line where it stands may have a secret.
+    fn jwt(&mut self, at: usize, jwt: &types::Jwt) -> Option<Rule> {
+        match tokens::compile(jwt) {
+            Ok(access) => Some(Rule::Jwt(Box::new(access))),
+            Err(faults) => {
+                for fault in faults {
+                    self.error(&["policy".into(), at.into(), "name".into()], fault, None);
                 }
                 None
             }
@@ -533,17 +549,6 @@ fn keys(consumers: &[types::Consumer]) -> Keys {
         hashes.into_iter().map(move |hash| (hash, number as u32))
     };
     consumers.iter().enumerate().flat_map(of).collect()
-}
-
-/// What a key comes in. Validation has refused two places.
-fn place(key: &types::Key) -> KeyPlace {
-    match (&key.query, &key.cookie) {
-        (Some(name), _) => KeyPlace::Query(name.as_str().into()),
-        (None, Some(name)) => KeyPlace::Cookie(name.as_str().into()),
-        (None, None) => {
-            KeyPlace::Header(key.header.as_deref().unwrap_or(types::KEY_HEADER).to_ascii_lowercase().into())
-        }
-    }
 }
 
 /// Whether each consumer may ask; `None`: all may.

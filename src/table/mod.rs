@@ -4,6 +4,7 @@
 
 mod compile;
 mod policies;
+mod tokens;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -19,6 +20,7 @@ use crate::{
         cors::Cors,
         headers::HeaderEdits,
         ip::IpAccess,
+        jwt::TokenAccess,
         key::{KeyAccess, Keys},
         template::Template,
     },
@@ -146,6 +148,8 @@ pub enum Rule {
     Ip(IpAccess),
     /// Asks for a key.
     Key(KeyAccess),
+    /// Asks for a token.
+    Jwt(Box<TokenAccess>),
 }
 
 impl Rule {
@@ -155,6 +159,7 @@ impl Rule {
             Self::Cors(_) => "cors",
             Self::Ip(_) => "ip",
             Self::Key(_) => "key",
+            Self::Jwt(_) => "jwt",
         }
     }
 }
@@ -169,13 +174,15 @@ pub struct Chain {
     pub ip: Box<[usize]>,
     /// With which key.
     pub key: Option<usize>,
+    /// With which token.
+    pub jwt: Option<usize>,
 }
 
 impl Chain {
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.
     pub fn names(&self, policies: &[Policy]) -> Vec<String> {
         let of = |at: usize| format!("{} ({})", policies[at].name, policies[at].rule.kind());
-        self.cors.into_iter().chain(self.ip.iter().copied()).chain(self.key).map(of).collect()
+        self.cors.into_iter().chain(self.ip.iter().copied()).chain(self.key).chain(self.jwt).map(of).collect()
     }
 }
 

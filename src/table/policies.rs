@@ -45,6 +45,8 @@ impl Chains {
                 chain.cors = Some(at);
             } else if policy.key.is_some() {
                 chain.key = Some(at);
+            } else if policy.jwt.is_some() {
+                chain.jwt = Some(at);
             } else if policy.ip.is_some() && !ip.contains(&at) {
                 ip.push(at);
             }

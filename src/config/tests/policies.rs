@@ -59,9 +59,23 @@ fn policies_of_listeners_and_routes() {
             keyed("key = { header = 'k', query = '', cookie = 'a b' }"),
             &[
                 "4:31 error: `` is not a parameter's name",
-                "4:31 error: a key comes in `header` or in `query`, not in both",
+                "4:31 error: it comes in `header` or in `query`, not in both",
                 "4:44 error: `a b` is not a cookie's name",
-                "4:44 error: a key comes in `query` or in `cookie`, not in both",
+                "4:44 error: it comes in `query` or in `cookie`, not in both",
+            ],
+        ),
+        (
+            policy(
+                "jwt = { algorithms = ['HS256'], keys = [{ secret = 'a secret of thirty-two bytes, ok' }] }",
+            ),
+            &[],
+        ),
+        (
+            policy("jwt = { algorithms = [], keys = [], query = 'a', cookie = 'b' }"),
+            &[
+                "4:22 error: no algorithm is named, so no token is believed",
+                "4:33 error: there is no key, so no token is believed",
+                "4:59 error: it comes in `query` or in `cookie`, not in both",
             ],
         ),
         (policy("key = {}"), &["4:7 error: this policy lets no one pass: there are no keys"]),

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ValueRegex;
-use crate::config::values::Span;
+use crate::config::values::{Hidden, Span};
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
-/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip` or `key`.
+/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `key` or `jwt`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -22,6 +22,8 @@ pub struct Policy {
     pub ip: Option<Ip>,
     /// Asks for an API key, and so knows who asks.
     pub key: Option<Key>,
+    /// Asks for a JSON Web Token, and so knows who asks.
+    pub jwt: Option<Jwt>,
 }
 
 /// Someone who uses the API, and may be told from others by a key.
@@ -61,6 +63,50 @@ pub struct Key {
     /// Whether the upstream gets to see the key.
     #[serde(default)]
     pub forward: bool,
+}
+
+/// Asks for a JSON Web Token (RFC 7519) that one of `keys` has signed: as a bearer token (RFC 6750), or in another field, a parameter of the query
+/// or a cookie. A request without one, or with one that is not to be believed, is answered 401. A token must have `exp`. Its claims are
+/// `{claims.NAME}` in texts.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// How tokens may be signed: `HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
+    pub algorithms: Vec<String>,
+    /// By whom they may be signed.
+    pub keys: Vec<JwtKey>,
+    /// What `iss` must be. Left out: it is not looked at.
+    pub issuer: Option<String>,
+    /// One of these must be in `aud`. Empty: it is not looked at.
+    #[serde(default)]
+    pub audience: Vec<String>,
+    /// Claims that there must be, beside `exp`.
+    #[serde(default)]
+    pub require: Vec<String>,
+    /// How far clocks may be apart when `exp` and `nbf` are looked at.
+    #[serde(default = "defaults::leeway")]
+    pub leeway: Span,
+    /// The field that the token comes in. Left out, with `query` and `cookie` too: `authorization`, behind `Bearer`.
+    pub header: Option<String>,
+    /// The parameter of the query that it comes in instead. What is in a query is soon in the logs of others.
+    pub query: Option<String>,
+    /// The cookie that it comes in instead.
+    pub cookie: Option<String>,
+    /// Whether the upstream gets to see the token.
+    #[serde(default = "defaults::yes")]
+    pub forward: bool,
+}
+
+/// What tokens are verified with: `public_key`, or a `secret` for the algorithms that begin with `HS`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JwtKey {
+    /// The `kid` of tokens that are signed with it. Left out: it is tried for every token.
+    pub id: Option<String>,
+    /// The public key in PEM, as `"${file:/etc/ringgate/issuer.pem}"`: RSA of 2048 bits or more, P-256, P-384 or Ed25519.
+    pub public_key: Option<String>,
+    /// A shared secret of 32 bytes or more, as `"${TOKEN_SECRET}"`.
+    pub secret: Option<Hidden>,
 }
 
 /// Lets requests pass, or refuses them with 403, by their client's address: that of the connection, or the one that a trusted proxy
@@ -120,6 +166,12 @@ mod defaults {
 
     pub(super) fn methods() -> Vec<String> {
         ["GET", "HEAD", "POST"].map(String::from).into()
+    }
+    pub(super) fn yes() -> bool {
+        true
+    }
+    pub(super) fn leeway() -> Span {
+        Span::secs(30)
     }
     pub(super) fn max_age() -> Span {
         Span::secs(600)

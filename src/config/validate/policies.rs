@@ -5,14 +5,14 @@ use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::{self, key_path},
-    types::{Config, Cors, HeaderEdits, Ip, Key, OriginMatch, Policy},
+    types::{Config, Cors, HeaderEdits, Ip, Jwt, Key, OriginMatch, Policy},
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 3] = ["cors", "ip", "key"];
+const KINDS: [&str; 4] = ["cors", "ip", "key", "jwt"];
 
 /// Those that a request is asked for once.
-const ASKED_ONCE: [&str; 2] = ["cors", "key"];
+const ASKED_ONCE: [&str; 3] = ["cors", "key", "jwt"];
 
 pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<'_>, report: &mut Report) {
     for (index, policy) in config.policy.iter().enumerate() {
@@ -25,6 +25,9 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<
         }
         if let Some(key) = &policy.key {
             self::key(config, index, key, consumers, report);
+        }
+        if let Some(jwt) = &policy.jwt {
+            self::jwt(index, jwt, report);
         }
         let kinds = kinds(policy);
         if kinds.len() != 1 && !(kinds.is_empty() && is_refused) {
@@ -42,7 +45,7 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<
 
 /// What a policy is.
 fn kinds(policy: &Policy) -> Vec<&'static str> {
-    let is = [policy.cors.is_some(), policy.ip.is_some(), policy.key.is_some()];
+    let is = [policy.cors.is_some(), policy.ip.is_some(), policy.key.is_some(), policy.jwt.is_some()];
     KINDS.into_iter().zip(is).filter_map(|(kind, is)| is.then_some(kind)).collect()
 }
 
@@ -137,27 +140,44 @@ fn has_grants(edits: &HeaderEdits) -> bool {
     edits.set.keys().any(is_grant) || edits.add.keys().any(is_grant)
 }
 
-fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: &mut Report) {
-    let places = [
-        ("header", &key.header, "a field name"),
-        ("query", &key.query, "a parameter's name"),
-        ("cookie", &key.cookie, "a cookie's name"),
-    ];
+/// Where a credential comes: a field's, a parameter's or a cookie's name, and no two of them.
+fn places(index: usize, kind: &'static str, names: [&Option<String>; 3], report: &mut Report) {
+    let kinds = [("header", "a field name"), ("query", "a parameter's name"), ("cookie", "a cookie's name")];
     let mut before = None;
-    for (place, name, what) in places {
+    for ((place, what), name) in kinds.into_iter().zip(names) {
         let Some(name) = name else { continue };
-        let path = key_path!["policy", index, "key", place];
+        let path = key_path!["policy", index, kind, place];
         if place != "query" {
             fields::token(&path, name, what, report);
         } else if name.is_empty() {
             report.push_at(&path, Diagnostic::error(format!("`` is not {what}")));
         }
         if let Some(before) = before {
-            let error = Diagnostic::error(format!("a key comes in `{before}` or in `{place}`, not in both"));
+            let error = Diagnostic::error(format!("it comes in `{before}` or in `{place}`, not in both"));
             report.push_at(&path, error.hint("make two policies, for two routes"));
         }
         before = Some(place);
     }
+}
+
+/// Keys are judged where they are compiled.
+fn jwt(index: usize, jwt: &Jwt, report: &mut Report) {
+    places(index, "jwt", [&jwt.header, &jwt.query, &jwt.cookie], report);
+    if jwt.algorithms.is_empty() {
+        let error = Diagnostic::error("no algorithm is named, so no token is believed");
+        report.push_at(
+            &key_path!["policy", index, "jwt", "algorithms"],
+            error.hint("algorithms = [\"ES256\"]"),
+        );
+    }
+    if jwt.keys.is_empty() {
+        let error = Diagnostic::error("there is no key, so no token is believed");
+        report.push_at(&key_path!["policy", index, "jwt", "keys"], error);
+    }
+}
+
+fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: &mut Report) {
+    places(index, "key", [&key.header, &key.query, &key.cookie], report);
     for (list, names) in [("consumers", &key.consumers), ("tags", &key.tags)] {
         let Some(names) = names else { continue };
         if names.is_empty() {

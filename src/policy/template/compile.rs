@@ -228,6 +228,8 @@ impl<'t> Builder<'t> {
             },
             Some(("query", "")) => Err(TemplateError::new(at, "a query parameter needs a name")),
             Some(("query", name)) => Ok(Variable::QueryParameter(name.into())),
+            Some(("claims", name)) if !name.is_empty() => Ok(Variable::Claim(name.into())),
+            Some(("claims", _)) => Err(TemplateError::new(at, "a claim needs a name")),
             Some(("header", name)) if is_token(name.as_bytes()) => {
                 Ok(Variable::Header(name.to_ascii_lowercase().into()))
             }
@@ -250,14 +252,14 @@ impl<'t> Builder<'t> {
             return error.hint(format!("the capture is written `{{{capture}}}` here"));
         }
         if let Some((group, rest)) = name.split_once('.')
-            && let Some(near) = nearest(group, ["path", "query", "header"].into_iter())
+            && let Some(near) = nearest(group, ["path", "query", "header", "claims"].into_iter())
         {
             return error.hint(format!("did you mean `{{{near}.{rest}}}`?"));
         }
         match nearest(name, known) {
             Some(near) => error.hint(format!("did you mean `{{{near}}}`?")),
             None => error.hint(
-                "there are client.ip, client.port, consumer.name, header.NAME, host, method, path, path.NAME, query, query.NAME, \
+                "there are claims.NAME, client.ip, client.port, consumer.name, header.NAME, host, method, path, path.NAME, query, query.NAME, \
                  request.id, route, scheme, tls.version, tls.cipher, tls.server_name, tls.client_subject, \
                  tls.client_names and tls.client_fingerprint",
             ),

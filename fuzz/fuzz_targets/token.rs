@@ -1,0 +1,31 @@
+//! A token that no key of ours has signed: never believed, whatever it is. The key is not among what a fuzzer can know.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringgate::policy::{
+    credential::Place,
+    jose::{Algorithm, Key, Material},
+    jwt::TokenAccess,
+};
+
+fuzz_target!(|input: &[u8]| {
+    let Some(material) = Material::secret(b"only this target has it, and signs nothing") else { return };
+    let access = TokenAccess {
+        place: Place::Header("authorization".into()),
+        forward: false,
+        algorithms: Algorithm::ALL.map(|(_, algorithm)| algorithm).into(),
+        keys: [Key { id: None, material }].into(),
+        issuer: None,
+        audience: Box::default(),
+        require: Box::default(),
+        leeway_s: 0,
+    };
+    assert!(access.verify(input, 1).is_err());
+    if let Ok(token) = access.token([input].iter()) {
+        assert!(access.verify(&token, 1).is_err());
+    }
+    if let Ok(pem) = str::from_utf8(input) {
+        let _ = Material::public(pem);
+    }
+});
