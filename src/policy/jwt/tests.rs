@@ -251,3 +251,69 @@ proptest! {
         prop_assert!(access.verify(&token, 1).is_err());
     }
 }
+
+/// Every algorithm with a key from elsewhere, and none with another's.
+#[test]
+fn each_algorithm_with_its_own_keys() {
+    use aws_lc_rs::signature::{
+        ECDSA_P384_SHA384_FIXED_SIGNING, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
+        RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaKeyPair,
+    };
+    use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+
+    let rng = SystemRandom::new();
+    let pair = |algorithm| {
+        let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        (Material::public(&pair.public_key_pem()).unwrap(), pair.serialize_der())
+    };
+    let (p256, p256_pair) = pair(&PKCS_ECDSA_P256_SHA256);
+    let (p384, p384_pair) = pair(&PKCS_ECDSA_P384_SHA384);
+    let (ed, ed_pair) = pair(&PKCS_ED25519);
+    let (rsa, rsa_pair) = pair(&PKCS_RSA_SHA256);
+    let p256_pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &p256_pair).unwrap();
+    let p384_pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &p384_pair).unwrap();
+    let ed_pair = Ed25519KeyPair::from_pkcs8(&ed_pair).unwrap();
+    let rsa_pair = RsaKeyPair::from_pkcs8(&rsa_pair).unwrap();
+    let by_secret =
+        |algorithm, message: &[u8]| hmac::sign(&hmac::Key::new(algorithm, SECRET), message).as_ref().to_vec();
+    let by_rsa = |padding: &'static dyn signature::RsaEncoding, message: &[u8]| {
+        let mut mark = vec![0; rsa_pair.public_modulus_len()];
+        rsa_pair.sign(padding, &rng, message, &mut mark).unwrap();
+        mark
+    };
+    let sign = |algorithm, message: &[u8]| match algorithm {
+        Algorithm::Hs256 => by_secret(hmac::HMAC_SHA256, message),
+        Algorithm::Hs384 => by_secret(hmac::HMAC_SHA384, message),
+        Algorithm::Hs512 => by_secret(hmac::HMAC_SHA512, message),
+        Algorithm::Rs256 => by_rsa(&RSA_PKCS1_SHA256, message),
+        Algorithm::Rs384 => by_rsa(&RSA_PKCS1_SHA384, message),
+        Algorithm::Rs512 => by_rsa(&RSA_PKCS1_SHA512, message),
+        Algorithm::Ps256 => by_rsa(&RSA_PSS_SHA256, message),
+        Algorithm::Ps384 => by_rsa(&RSA_PSS_SHA384, message),
+        Algorithm::Ps512 => by_rsa(&RSA_PSS_SHA512, message),
+        Algorithm::Es256 => p256_pair.sign(&rng, message).unwrap().as_ref().to_vec(),
+        Algorithm::Es384 => p384_pair.sign(&rng, message).unwrap().as_ref().to_vec(),
+        Algorithm::EdDsa => ed_pair.sign(message).as_ref().to_vec(),
+    };
+    let all = Algorithm::ALL.map(|(_, algorithm)| algorithm);
+    let keys = [secret(), key(p256), key(p384), key(ed), key(rsa)];
+    for (name, algorithm) in Algorithm::ALL {
+        let message = format!("{}.{}", part(&format!(r#"{{"alg":"{name}"}}"#)), part(r#"{"exp":100}"#));
+        let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(sign(algorithm, message.as_bytes())));
+        let is_believed = |algorithms: &[Algorithm], keys: &[Key]| {
+            access(algorithms, keys.to_vec()).verify(token.as_bytes(), 1).is_ok()
+        };
+        assert!(is_believed(&[algorithm], &keys), "{name}");
+        let (own, others): (Vec<_>, Vec<_>) =
+            keys.iter().cloned().partition(|key| algorithm.is_of(&key.material));
+        assert!(is_believed(&all, &own) && !is_believed(&all, &others), "{name}");
+        let not_this: Vec<_> = all.into_iter().filter(|other| *other != algorithm).collect();
+        assert!(!is_believed(&not_this, &keys), "{name}");
+        // The same signature under the name of another algorithm.
+        for (other, _) in Algorithm::ALL.iter().filter(|(_, other)| *other != algorithm) {
+            let renamed = format!("{}.{}", part(&format!(r#"{{"alg":"{other}"}}"#)), part(r#"{"exp":100}"#));
+            let forged = token.replace(&message, &renamed);
+            assert!(access(&all, keys.to_vec()).verify(forged.as_bytes(), 1).is_err(), "{name} as {other}");
+        }
+    }
+}
