@@ -331,18 +331,21 @@ fn who_shows_a_token_passes() {
         &[
             consumers(),
             policy("login", &jwt("issuer = \"us\", require = [\"sub\"]")),
+            policy("reader", &jwt("scopes = [\"read\"]")),
             policy("hidden", &jwt("query = \"t\", forward = false")),
             policy("key", "key = { query = \"k\" }"),
             route(
                 "/mine",
                 "use = [\"login\"]\nrequest_headers.set = { x-user = \"{claims.sub}\", x-roles = \"{claims.roles}\" }",
             ),
+            route("/read", "use = [\"reader\"]"),
             route("/both", "use = [\"hidden\", \"key\"]"),
             route("/open", "request_headers.set = { x-user = \"{claims.sub}\" }"),
         ]
         .concat(),
     );
     let good = token(r#"{"iss":"us","sub":"anna","roles":["a","b"],"exp":99999999999}"#);
+    let reader = token(r#"{"sub":"bob","scope":"write read","exp":99999999999}"#);
     let old = token(r#"{"iss":"us","sub":"anna","exp":1000000000}"#);
     let other = token(r#"{"iss":"them","sub":"anna","exp":99999999999}"#);
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
@@ -356,6 +359,8 @@ fn who_shows_a_token_passes() {
         ("/mine", bearer(&other), 401, "token-invalid", denied),
         ("/mine", bearer(&good[1..]), 401, "token-invalid", denied),
         ("/mine", [bearer(&good), bearer(&good)].concat(), 401, "token-invalid", denied),
+        ("/read", bearer(&good), 403, "token-scope", Some("Bearer error=\"insufficient_scope\"")),
+        ("/read", bearer(&reader), 200, "ok", None),
         (&format!("/both?a=1&t={good}&k=secret"), String::new(), 200, "ok", None),
         (&format!("/both?t={good}"), String::new(), 401, "key-missing", Some("ApiKey")),
         ("/both?k=secret", String::new(), 401, "token-missing", Some("Bearer")),
@@ -367,6 +372,9 @@ fn who_shows_a_token_passes() {
         assert_eq!((response.status, line["end"].as_str()), (status, Some(end)), "{target} {lines}");
         assert_eq!(response.field("www-authenticate").as_deref(), challenge, "{target} {lines}");
         assert!(!line.to_string().contains(&good[40..]), "{line}");
+        let is_known = status != 401 && target != "/open";
+        let subject = if lines.contains(&reader) { "bob" } else { "anna" };
+        assert_eq!(line["subject"].as_str(), is_known.then_some(subject), "{target} {lines}");
         let text = response.text();
         if status != 200 {
             assert!(!text.contains(&good[40..]), "{text}");
@@ -376,6 +384,8 @@ fn who_shows_a_token_passes() {
             assert!(text.contains(&good) && !text.contains("root"));
         } else if target == "/open" {
             assert_eq!(support::fields(&text, "x-user"), [""]);
+        } else if target == "/read" {
+            assert!(text.contains(&reader), "{text}");
         } else {
             assert!(text.starts_with("GET /both?a=1 HTTP/1.1\r\n"), "{text}");
         }

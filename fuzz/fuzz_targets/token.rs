@@ -19,6 +19,7 @@ fuzz_target!(|input: &[u8]| {
         issuer: None,
         audience: Box::default(),
         require: Box::default(),
+        scopes: Box::default(),
         leeway_s: 0,
     };
     assert!(access.verify(input, 1).is_err());

@@ -83,7 +83,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 | `cors` | one: its route's before its listener's, and that before a default one | 403 (`cors-origin-refused`), preflights only |
 | `ip` | all of them | 403 (`ip-refused`) |
 | `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
-| `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`) |
+| `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`) or 403 (`token-scope`) |
 
 How many requests passed each policy, and how many did not, is among the figures.
 
@@ -151,7 +151,8 @@ request_headers.set = { x-consumer = "{consumer.name}" }
 
 **Tokens.** A request shows a JSON Web Token that one of the policy's keys has signed, by an algorithm that the policy names: what a token says
 of either chooses among these and adds none. A key of one family is never used for another, `none` is no algorithm, and a token with `crit` is refused.
-Tokens of up to 8 KiB are read; those that were verified are remembered by each core, 2,048 of them, for no longer than they are valid. What a token says is
+Tokens of up to 8 KiB are read; those that were verified are remembered by each core, 2,048 of them, for no longer than they are valid. The `sub` of one that is believed stands in
+the log's line (`subject`). What a token says is
 `{claims.NAME}` in texts: a text, a number, `true` or `false`, or the elements of a list with spaces between. A field that is `set` so replaces one that the
 client sends. A route may ask for a key and a token: both must be there.
 
@@ -164,6 +165,7 @@ algorithms = ["HS256"]
 issuer = "https://login.example"
 audience = ["orders"]
 keys = [{ secret = "${TOKEN_SECRET}" }]
+scopes = ["orders:read"]
 
 [[route]]
 name = "mine"

@@ -39,6 +39,8 @@ pub struct TokenAccess {
     pub audience: Box<[Box<str>]>,
     /// Claims that there must be, beside `exp`.
     pub require: Box<[Box<str>]>,
+    /// Words that must all be in `scope`.
+    pub scopes: Box<[Box<str>]>,
     /// How far clocks may be apart, in s.
     pub leeway_s: u64,
 }
@@ -52,6 +54,8 @@ pub enum TokenFault {
     Invalid,
     /// Its time is over, or has not come.
     Expired,
+    /// It is to be believed, and does not allow what was asked for.
+    NotAllowed,
 }
 
 /// What a token that is believed says.
@@ -70,6 +74,21 @@ impl Claims {
             Value::Array(list) => Some(list.iter().filter_map(plain).collect::<Vec<_>>().join(" ")),
             one => plain(one),
         }
+    }
+
+    /// `sub`: who it is.
+    pub fn subject(&self) -> Option<&str> {
+        self.all.get("sub")?.as_str()
+    }
+
+    /// Whether a word is in `scope` (RFC 8693 §4.2), or in `scp`, which some issuers have instead: with spaces between them, or as a list.
+    fn has_scope(&self, scope: &str) -> bool {
+        let mut claims = ["scope", "scp"].into_iter().filter_map(|name| self.all.get(name));
+        claims.any(|claim| match claim {
+            Value::String(words) => words.split(' ').any(|word| word == scope),
+            Value::Array(list) => list.iter().any(|word| word.as_str() == Some(scope)),
+            _ => false,
+        })
     }
 
     fn is_of(&self, now_s: u64) -> bool {
@@ -110,6 +129,15 @@ impl TokenAccess {
             1..=TOKEN_BYTES_MAX => Ok(token.to_vec()),
             _ => Err(TokenFault::Invalid),
         }
+    }
+
+    /// Whether a token that is believed allows what was asked for.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn allows(&self, claims: &Claims) -> Result<(), TokenFault> {
+        let is_allowed = self.scopes.iter().all(|scope| claims.has_scope(scope));
+        if is_allowed { Ok(()) } else { Err(TokenFault::NotAllowed) }
     }
 
     /// What a token says, if it is to be believed at `now_s`.

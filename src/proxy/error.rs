@@ -34,6 +34,8 @@ pub enum Error {
     TokenInvalid,
     /// The token's time is over, or has not come.
     TokenExpired,
+    /// The token does not allow what was asked for.
+    TokenScope,
     /// The API key's consumer may not ask here.
     KeyNotAllowed,
     /// No route matches.

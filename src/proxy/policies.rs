@@ -1,7 +1,7 @@
 //! Policies at their places in an exchange: what is asked of them, and what their answers come to. What each of them means is
 //! [`crate::policy`]'s to know.
 
-use std::{borrow::Cow, cell::RefCell};
+use std::{borrow::Cow, cell::RefCell, rc::Rc};
 
 use super::{
     answer::answer_preflight,
@@ -128,7 +128,7 @@ pub(super) fn admit<'f, 'x: 'f>(
             Rule::Ip(access) if access.admits(facts.client) => Ok(()),
             Rule::Ip(_) => Err(Error::IpRefused),
             Rule::Key(access) => admit_key(access, table, x.record, facts),
-            Rule::Jwt(access) => admit_token((at, access), x.core, &generation.verified, facts),
+            Rule::Jwt(access) => admit_token((at, access), x.core, &generation.verified, x.record, facts),
             // It is asked by itself, before.
             Rule::Cors(_) => Ok(()),
         };
@@ -161,16 +161,21 @@ fn admit_token<'f>(
     (at, access): (usize, &'f TokenAccess),
     core: &Core,
     verified: &RefCell<Verified>,
+    record: &mut Record,
     facts: &mut Facts<'f>,
 ) -> Result<(), Error> {
     let now_s = core.clock.unix_us(core.clock.now_us()) / 1_000_000;
     let token = shown(facts, &access.place, |values| access.token(values));
     let claims = token.and_then(|token| verified.borrow_mut().claims((at, access), &token, now_s));
-    let claims = claims.map_err(|fault| match fault {
+    let error = |fault| match fault {
         TokenFault::Missing => Error::TokenMissing,
         TokenFault::Invalid => Error::TokenInvalid,
         TokenFault::Expired => Error::TokenExpired,
-    })?;
+        TokenFault::NotAllowed => Error::TokenScope,
+    };
+    let claims = claims.map_err(error)?;
+    record.claims = Some(Rc::clone(&claims));
+    access.allows(&claims).map_err(error)?;
     if let Some(place) = facts.claims {
         let _ = place.set(claims);
     }

@@ -1,6 +1,9 @@
 //! What is noted of an exchange while it lasts, and written down when it is over: figures and the access-log line.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
 
 use super::{
     connection::Connection,
@@ -13,7 +16,10 @@ use super::{
 use crate::{
     config::types::LogFormat,
     http::{field::FieldName, request::RequestHead, version::Version},
-    policy::request_id::{REQUEST_ID_BYTES, uuid_v7},
+    policy::{
+        jwt::Claims,
+        request_id::{REQUEST_ID_BYTES, uuid_v7},
+    },
     table::Table,
     telemetry::{
         access::{AccessRecord, Phases},
@@ -129,6 +135,8 @@ pub(super) struct Record {
     pub(super) chain: u32,
     /// Whose key it shows: an index of the table's consumers.
     pub(super) consumer: Option<u32>,
+    /// What the token that it shows says.
+    pub(super) claims: Option<Rc<Claims>>,
     pub(super) cluster: Option<usize>,
     /// The endpoint last tried: its place in the cluster.
     endpoint: Option<usize>,
@@ -160,6 +168,7 @@ impl Record {
             route: None,
             chain: 0,
             consumer: None,
+            claims: None,
             cluster: None,
             endpoint: None,
             tries: 0,
@@ -318,6 +327,7 @@ impl Record {
             tls: session.map(|session| session.version),
             client_cert: fingerprint.as_deref(),
             consumer: self.consumer.map(|consumer| &*table.consumers[consumer as usize]),
+            subject: self.claims.as_ref().and_then(|claims| claims.subject()),
             end: self.end.map_or("ok", Reason::kind),
         };
         batcher.line(|line| match format {

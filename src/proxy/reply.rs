@@ -70,6 +70,7 @@ reasons! {
     TokenMissing = "token-missing", Some("http_request_denied"), "A token is needed here.";
     TokenInvalid = "token-invalid", Some("http_request_denied"), "This token is not to be believed here.";
     TokenExpired = "token-expired", Some("http_request_denied"), "This token's time is over, or has not come.";
+    TokenScope = "token-scope", Some("http_request_denied"), "This token does not allow what was asked for.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
     BodyMalformed = "body-malformed", Some("http_request_error"), "The request's body is not framed as it should be.";
@@ -122,6 +123,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::TokenMissing => (401, Reason::TokenMissing),
         Error::TokenInvalid => (401, Reason::TokenInvalid),
         Error::TokenExpired => (401, Reason::TokenExpired),
+        Error::TokenScope => (403, Reason::TokenScope),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),
         Error::BodyMalformed => (400, Reason::BodyMalformed),
@@ -230,6 +232,10 @@ pub(super) fn write(
             }
             _ => b"WWW-Authenticate: ApiKey\r\n",
         }),
+        // RFC 6750 §3.1.
+        403 if reply.reason == Reason::TokenScope => {
+            lines.extend_from_slice(b"WWW-Authenticate: Bearer error=\"insufficient_scope\"\r\n");
+        }
         // RFC 9110 §15.5.6 wants it. Which methods the target takes is its upstream's to know; these pass the gateway.
         405 => lines.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"),
         503 => lines.extend_from_slice(b"Retry-After: 1\r\n"),

@@ -54,6 +54,7 @@ pub(super) fn compile(jwt: &types::Jwt) -> Result<TokenAccess, Vec<String>> {
         issuer: jwt.issuer.as_deref().map(Into::into),
         audience: boxed(&jwt.audience),
         require: boxed(&jwt.require),
+        scopes: boxed(&jwt.scopes),
         leeway_s: jwt.leeway.as_millis() / 1000,
     })
 }

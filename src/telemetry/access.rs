@@ -31,7 +31,7 @@ const _: () = assert!(
                 * (PATH_BYTES_MAX
                     + 2 * FIELD_BYTES_MAX
                     + HOST_BYTES_MAX
-                    + 8 * NAME_BYTES_MAX
+                    + 9 * NAME_BYTES_MAX
                     + METHOD_BYTES_MAX)
 );
 
@@ -99,6 +99,8 @@ pub struct AccessRecord<'a> {
     pub client_cert: Option<&'a str>,
     /// The name of the consumer whose key it shows.
     pub consumer: Option<&'a str>,
+    /// Who it is by the token that it shows.
+    pub subject: Option<&'a str>,
     /// How the exchange ended: `complete`, `client-gone`, … A code of the gateway's own.
     pub end: &'static str,
 }
@@ -156,6 +158,9 @@ impl AccessRecord<'_> {
         }
         if let Some(consumer) = self.consumer {
             string(&mut out, b",\"consumer\":\"", consumer.as_bytes(), NAME_BYTES_MAX);
+        }
+        if let Some(subject) = self.subject {
+            string(&mut out, b",\"subject\":\"", subject.as_bytes(), NAME_BYTES_MAX);
         }
         string(&mut out, b",\"end\":\"", self.end.as_bytes(), NAME_BYTES_MAX);
         out.text(b"}");
@@ -244,6 +249,7 @@ mod tests {
             tls: None,
             client_cert: None,
             consumer: None,
+            subject: None,
             end: "complete",
         }
     }

@@ -71,11 +71,12 @@ fn policies_of_listeners_and_routes() {
             &[],
         ),
         (
-            policy("jwt = { algorithms = [], keys = [], query = 'a', cookie = 'b' }"),
+            policy("jwt = { algorithms = [], keys = [], query = 'a', cookie = 'b', scopes = ['c', 'd e'] }"),
             &[
                 "4:22 error: no algorithm is named, so no token is believed",
                 "4:33 error: there is no key, so no token is believed",
                 "4:59 error: it comes in `query` or in `cookie`, not in both",
+                "4:79 error: `d e` is not a scope",
             ],
         ),
         (policy("key = {}"), &["4:7 error: this policy lets no one pass: there are no keys"]),

@@ -66,7 +66,7 @@ pub struct Key {
 }
 
 /// Asks for a JSON Web Token (RFC 7519) that one of `keys` has signed: as a bearer token (RFC 6750), or in another field, a parameter of the query
-/// or a cookie. A request without one, or with one that is not to be believed, is answered 401. A token must have `exp`. Its claims are
+/// or a cookie. A request without one, or with one that is not to be believed, is answered 401; with one that lacks a scope, 403. A token must have `exp`. Its claims are
 /// `{claims.NAME}` in texts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +83,9 @@ pub struct Jwt {
     /// Claims that there must be, beside `exp`.
     #[serde(default)]
     pub require: Vec<String>,
+    /// Words that must all be in `scope` (or `scp`). A token that lacks one is answered 403.
+    #[serde(default)]
+    pub scopes: Vec<String>,
     /// How far clocks may be apart when `exp` and `nbf` are looked at.
     #[serde(default = "defaults::leeway")]
     pub leeway: Span,

@@ -162,6 +162,13 @@ fn places(index: usize, kind: &'static str, names: [&Option<String>; 3], report:
 
 /// Keys are judged where they are compiled.
 fn jwt(index: usize, jwt: &Jwt, report: &mut Report) {
+    for (place, scope) in jwt.scopes.iter().enumerate() {
+        if scope.is_empty() || scope.contains(' ') {
+            let path = key_path!["policy", index, "jwt", "scopes", place];
+            let error = Diagnostic::error(format!("{} is not a scope", report.shown(&path, scope)));
+            report.push_at(&path, error.hint("a scope is one word; several are several texts"));
+        }
+    }
     places(index, "jwt", [&jwt.header, &jwt.query, &jwt.cookie], report);
     if jwt.algorithms.is_empty() {
         let error = Diagnostic::error("no algorithm is named, so no token is believed");

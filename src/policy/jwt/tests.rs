@@ -20,6 +20,7 @@ fn access(algorithms: &[Algorithm], keys: Vec<Key>) -> TokenAccess {
         issuer: None,
         audience: Box::default(),
         require: Box::default(),
+        scopes: Box::default(),
         leeway_s: 0,
     }
 }
@@ -53,7 +54,7 @@ fn the_vectors_of_rfc_7515() {
     let shared = Material::secret(&URL_SAFE_NO_PAD.decode(shared).unwrap()).unwrap();
     let hs = access(&[Algorithm::Hs256], vec![key(shared)]);
     let claims = hs.verify(token.as_bytes(), 1_300_819_379).unwrap();
-    assert_eq!(claims.text("iss").as_deref(), Some("joe"));
+    assert_eq!((claims.text("iss").as_deref(), claims.subject()), (Some("joe"), None));
     assert_eq!(claims.text("http://example.com/is_root").as_deref(), Some("true"));
     assert_eq!(hs.verify(token.as_bytes(), 1_300_819_380), Err(TokenFault::Expired));
     // §A.3, with ECDSA.
@@ -171,6 +172,26 @@ fn claims_as_texts() {
     ];
     for (name, text) in expected {
         assert_eq!(claims.text(name).as_deref(), text, "{name}");
+    }
+}
+
+#[test]
+fn scopes_are_all_there_or_not() {
+    let mut access = access(&[Algorithm::Hs256], vec![secret()]);
+    access.scopes = ["read".into(), "write".into()].into();
+    for (claim, expected) in [
+        (r#""scope":"write other read""#, Ok(())),
+        (r#""scp":["read","write"]"#, Ok(())),
+        (r#""scope":"read","scp":"write""#, Ok(())),
+        (r#""scope":"read""#, Err(TokenFault::NotAllowed)),
+        (r#""scope":"read writes""#, Err(TokenFault::NotAllowed)),
+        (r#""scope":["read write"]"#, Err(TokenFault::NotAllowed)),
+        (r#""scope":{"read":1,"write":1}"#, Err(TokenFault::NotAllowed)),
+        (r#""sub":"read write""#, Err(TokenFault::NotAllowed)),
+    ] {
+        let claims =
+            access.verify(signed(HS256, &format!(r#"{{"exp":100,{claim}}}"#)).as_bytes(), 1).unwrap();
+        assert_eq!(access.allows(&claims), expected, "{claim}");
     }
 }
 
