@@ -1485,6 +1485,50 @@ fn clients_show_certificates() {
     }
 }
 
+#[test]
+fn routes_ask_for_certificates() {
+    let ground = Ground::new();
+    let people = Mint::new("people");
+    let (partner, other) = (people.pair(&["pc.partner.test"]), people.pair(&["pc.other.test"]));
+    let ca = ground.files.write("people.pem", &people.cert);
+    let more = format!(", client_auth = {{ ca = \"{ca}\", mode = \"optional\" }}");
+    let route = |name: &str, uses: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\nmatch.path = \"/{name}\"\nuse = [{uses}]\nrespond = {{ body = \"yes\" }}\n"
+        )
+    };
+    let gateway = Gateway::start(&config(
+        &[
+            &*ground.listener(&more),
+            "\n[[policy]]\nname = \"any\"\nclient_cert = {}\n",
+            "[[policy]]\nname = \"partners\"\nclient_cert = { names = [\"*.partner.test\"] }\n",
+            &route("any", "\"any\""),
+            &route("partners", "\"partners\""),
+            &route("open", ""),
+        ]
+        .concat(),
+    ));
+    for versions in EACH_VERSION {
+        let client = || ground.client().versions(versions);
+        for (client, ends) in [
+            (client().shows(&partner), ["ok", "ok", "ok"]),
+            (client().shows(&other), ["ok", "certificate-refused", "ok"]),
+            (client(), ["certificate-missing", "certificate-missing", "ok"]),
+        ] {
+            let config = client.config();
+            for (path, expected) in ["/any", "/partners", "/open"].into_iter().zip(ends) {
+                let Ok(mut client) = try_secure(&gateway, &config, "a.test") else {
+                    panic!("no handshake");
+                };
+                client.send(get(path));
+                let status = if expected == "ok" { 200 } else { 403 };
+                assert!(client.head().starts_with(&format!("HTTP/1.1 {status} ")), "{path}");
+                assert_eq!(end_of(&gateway), expected, "{path}");
+            }
+        }
+    }
+}
+
 // Towards endpoints.
 
 /// A gateway without TLS towards its clients, before this endpoint, with these keys of `tls`.

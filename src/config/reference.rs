@@ -82,6 +82,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 |---|---|---|
 | `cors` | one: its route's before its listener's, and that before a default one | 403 (`cors-origin-refused`), preflights only |
 | `ip` | all of them | 403 (`ip-refused`) |
+| `client_cert` | one, as of `cors` | 403 (`certificate-missing`, `certificate-refused`) |
 | `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
 | `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`) or 403 (`token-scope`) |
 
@@ -125,6 +126,29 @@ name = "admin"
 match = { path = "/admin/*" }
 cluster = "admin"
 use = ["inside"]
+```
+
+**Client certificates.** A listener with `client_auth` finds out whether a certificate is good; a policy says which of those may ask. With
+`mode = "optional"` only the routes that have one ask for it.
+
+```toml
+[[listener]]
+name = "secure"
+address = "0.0.0.0:443"
+
+[listener.tls]
+certificates = [{ cert = "/etc/ringgate/tls/a.pem", key = "/etc/ringgate/tls/a.key" }]
+client_auth = { ca = "/etc/ringgate/tls/partners.pem", mode = "optional" }
+
+[[policy]]
+name = "machines"
+client_cert = { names = ["*.partner.example"] }
+
+[[route]]
+name = "stock"
+match = { path = "/stock/*" }
+cluster = "stock"
+use = ["machines"]
 ```
 
 **Keys.** A request shows the API key of a `[[consumer]]` in a field, in a parameter of the query (`key = { query = "api_key" }`) or in a cookie. The gateway knows the SHA-256 of each key alone, which is enough for

@@ -3,6 +3,7 @@
 //! beside its messages, who may read across origins, who may ask at all, and whose keys and tokens they show. Everything here is synchronous and works on bytes that it
 //! is handed: it knows no socket, no clock and no message type, and leaves the order of things to the exchange.
 
+pub mod client_cert;
 pub mod cookie;
 pub mod cors;
 pub mod credential;

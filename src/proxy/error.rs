@@ -24,6 +24,10 @@ pub enum Error {
     CorsOrigin,
     /// The client's address may not ask.
     IpRefused,
+    /// The client has shown no certificate.
+    CertificateMissing,
+    /// The client's certificate may not ask here.
+    CertificateRefused,
     /// There is no API key.
     KeyMissing,
     /// The API key is no one's.

@@ -123,10 +123,15 @@ pub(super) fn admit<'f, 'x: 'f>(
     let generation = x.generation;
     let table = &generation.table;
     let chain = &table.chains[chain as usize];
-    for at in chain.ip.iter().copied().chain(chain.key).chain(chain.jwt) {
+    for at in chain.asked() {
         let passes = match &table.policies[at].rule {
             Rule::Ip(access) if access.admits(facts.client) => Ok(()),
             Rule::Ip(_) => Err(Error::IpRefused),
+            Rule::ClientCert(access) => match facts.session.and_then(|session| session.peer.as_ref()) {
+                Some(shown) if access.admits(&shown.names, &shown.fingerprint) => Ok(()),
+                Some(_) => Err(Error::CertificateRefused),
+                None => Err(Error::CertificateMissing),
+            },
             Rule::Key(access) => admit_key(access, table, x.record, facts),
             Rule::Jwt(access) => admit_token((at, access), x.core, &generation.verified, x.record, facts),
             // It is asked by itself, before.
@@ -229,7 +234,7 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
     let policy = table.chains[chain as usize].cors?;
     match &table.policies[policy].rule {
         Rule::Cors(cors) => Some((policy, cors)),
-        Rule::Ip(_) | Rule::Key(_) | Rule::Jwt(_) => None,
+        Rule::Ip(_) | Rule::ClientCert(_) | Rule::Key(_) | Rule::Jwt(_) => None,
     }
 }
 

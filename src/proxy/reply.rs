@@ -64,6 +64,8 @@ reasons! {
     Misdirected = "misdirected", Some("http_request_error"), "This listener does not serve that scheme or host.";
     CorsOrigin = "cors-origin-refused", Some("http_request_denied"), "Pages of this origin may not ask here.";
     IpRefused = "ip-refused", Some("http_request_denied"), "Requests from your address are not allowed here.";
+    CertificateMissing = "certificate-missing", Some("http_request_denied"), "A client certificate is needed here.";
+    CertificateRefused = "certificate-refused", Some("http_request_denied"), "This client certificate is not for what was asked.";
     KeyMissing = "key-missing", Some("http_request_denied"), "An API key is needed here.";
     KeyUnknown = "key-unknown", Some("http_request_denied"), "This API key is not known.";
     KeyNotAllowed = "key-not-allowed", Some("http_request_denied"), "This API key is not for what was asked.";
@@ -117,6 +119,8 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::Misdirected => (421, Reason::Misdirected),
         Error::CorsOrigin => (403, Reason::CorsOrigin),
         Error::IpRefused => (403, Reason::IpRefused),
+        Error::CertificateMissing => (403, Reason::CertificateMissing),
+        Error::CertificateRefused => (403, Reason::CertificateRefused),
         Error::KeyMissing => (401, Reason::KeyMissing),
         Error::KeyUnknown => (401, Reason::KeyUnknown),
         Error::KeyNotAllowed => (403, Reason::KeyNotAllowed),

@@ -21,6 +21,7 @@ use crate::{
     },
     http::request::HeadLimits,
     policy::{
+        client_cert::CertAccess,
         cookie::StickyCookie,
         cors::Cors,
         headers::{HeaderEdits, List},
@@ -336,6 +337,8 @@ impl Compiler<'_, '_> {
             } else if let Some(ip) = &policy.ip {
                 let of = |texts: &Option<Vec<String>>| networks(texts.as_deref().unwrap_or_default());
                 Some(Rule::Ip(IpAccess::new(&of(&ip.allow), &of(&ip.deny))))
+            } else if let Some(access) = &policy.client_cert {
+                Some(Rule::ClientCert(CertAccess::new(&access.names, &access.fingerprints)))
             } else if let Some(jwt) = &policy.jwt {
                 self.jwt(at, jwt)
             } else {

@@ -16,6 +16,7 @@ use crate::{
     config::types::{HalfClose, PathRules, ProxyVersion, UpstreamProtocol},
     http::request::HeadLimits,
     policy::{
+        client_cert::CertAccess,
         cookie::StickyCookie,
         cors::Cors,
         headers::HeaderEdits,
@@ -146,6 +147,8 @@ pub enum Rule {
     Cors(Cors),
     /// Refuses by address.
     Ip(IpAccess),
+    /// Asks for a client certificate.
+    ClientCert(CertAccess),
     /// Asks for a key.
     Key(KeyAccess),
     /// Asks for a token.
@@ -158,6 +161,7 @@ impl Rule {
         match self {
             Self::Cors(_) => "cors",
             Self::Ip(_) => "ip",
+            Self::ClientCert(_) => "client_cert",
             Self::Key(_) => "key",
             Self::Jwt(_) => "jwt",
         }
@@ -172,6 +176,8 @@ pub struct Chain {
     pub cors: Option<usize>,
     /// From which addresses: every one of them, as they are attached.
     pub ip: Box<[usize]>,
+    /// With which certificate.
+    pub client_cert: Option<usize>,
     /// With which key.
     pub key: Option<usize>,
     /// With which token.
@@ -179,10 +185,16 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Those that are asked whether a request may pass, in order.
+    #[inline]
+    pub fn asked(&self) -> impl Iterator<Item = usize> {
+        self.ip.iter().copied().chain(self.client_cert).chain(self.key).chain(self.jwt)
+    }
+
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.
     pub fn names(&self, policies: &[Policy]) -> Vec<String> {
         let of = |at: usize| format!("{} ({})", policies[at].name, policies[at].rule.kind());
-        self.cors.into_iter().chain(self.ip.iter().copied()).chain(self.key).chain(self.jwt).map(of).collect()
+        self.cors.into_iter().chain(self.asked()).map(of).collect()
     }
 }
 

@@ -43,6 +43,8 @@ impl Chains {
             let policy = &config.policy[at];
             if policy.cors.is_some() {
                 chain.cors = Some(at);
+            } else if policy.client_cert.is_some() {
+                chain.client_cert = Some(at);
             } else if policy.key.is_some() {
                 chain.key = Some(at);
             } else if policy.jwt.is_some() {

@@ -51,6 +51,19 @@ fn policies_of_listeners_and_routes() {
             policy("ip = { deny = ['::/0'] }\ncors = { origins = ['*'] }"),
             &["1:1 error: this policy is cors and ip"],
         ),
+        (
+            policy(
+                "client_cert = { names = ['a.test', '*.b', 'a..b', '*', ''], fingerprints = ['ab', 'a:b'] }",
+            ),
+            &[
+                "4:15 error: this policy lets no one pass: no listener asks for certificates",
+                "4:43 error: `a..b` is no DNS name",
+                "4:51 error: `*` is no DNS name",
+                "4:56 error: `` is no DNS name",
+                "4:77 error: `ab` is no fingerprint",
+                "4:83 error: `a:b` is no fingerprint",
+            ],
+        ),
         (keyed("key = {}"), &[]),
         (keyed("key = { header = 'x-key', consumers = ['one', 'two'], tags = ['t'], forward = true }"), &[]),
         (keyed("key = { query = 'api key' }"), &[]),

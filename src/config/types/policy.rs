@@ -7,7 +7,7 @@ use super::ValueRegex;
 use crate::config::values::{Hidden, Span};
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
-/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `key` or `jwt`.
+/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `client_cert`, `key` or `jwt`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -20,6 +20,8 @@ pub struct Policy {
     pub cors: Option<Cors>,
     /// Lets requests pass, or refuses them, by their client's address.
     pub ip: Option<Ip>,
+    /// Asks for a client certificate.
+    pub client_cert: Option<ClientCert>,
     /// Asks for an API key, and so knows who asks.
     pub key: Option<Key>,
     /// Asks for a JSON Web Token, and so knows who asks.
@@ -122,6 +124,19 @@ pub struct Ip {
     pub allow: Option<Vec<String>>,
     /// Networks whose requests do not, even when `allow` has them.
     pub deny: Option<Vec<String>>,
+}
+
+/// Asks for a client certificate, which the handshake has found to be good (`listener.tls.client_auth`): a request of a client without one, or with
+/// another, is answered 403. Empty: any.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCert {
+    /// DNS names, one of which it must be for. `*.` in front stands for one label.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// SHA-256 fingerprints, one of which may be its own instead: 64 hexadecimal digits, as `openssl x509 -noout -sha256 -fingerprint` prints them.
+    #[serde(default)]
+    pub fingerprints: Vec<String>,
 }
 
 /// Lets pages of other origins read responses (CORS, as the Fetch standard has it). The gateway answers preflights itself and

@@ -5,14 +5,14 @@ use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::{self, key_path},
-    types::{Config, Cors, HeaderEdits, Ip, Jwt, Key, OriginMatch, Policy},
+    types::{ClientCert, Config, Cors, HeaderEdits, Ip, Jwt, Key, Listener, OriginMatch, Policy},
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 4] = ["cors", "ip", "key", "jwt"];
+const KINDS: [&str; 5] = ["cors", "ip", "client_cert", "key", "jwt"];
 
 /// Those that a request is asked for once.
-const ASKED_ONCE: [&str; 3] = ["cors", "key", "jwt"];
+const ASKED_ONCE: [&str; 4] = ["cors", "client_cert", "key", "jwt"];
 
 pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<'_>, report: &mut Report) {
     for (index, policy) in config.policy.iter().enumerate() {
@@ -22,6 +22,9 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<
         }
         if let Some(ip) = &policy.ip {
             self::ip(index, ip, report);
+        }
+        if let Some(client_cert) = &policy.client_cert {
+            self::client_cert(config, index, client_cert, report);
         }
         if let Some(key) = &policy.key {
             self::key(config, index, key, consumers, report);
@@ -45,7 +48,13 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<
 
 /// What a policy is.
 fn kinds(policy: &Policy) -> Vec<&'static str> {
-    let is = [policy.cors.is_some(), policy.ip.is_some(), policy.key.is_some(), policy.jwt.is_some()];
+    let is = [
+        policy.cors.is_some(),
+        policy.ip.is_some(),
+        policy.client_cert.is_some(),
+        policy.key.is_some(),
+        policy.jwt.is_some(),
+    ];
     KINDS.into_iter().zip(is).filter_map(|(kind, is)| is.then_some(kind)).collect()
 }
 
@@ -206,6 +215,36 @@ fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: 
     if config.consumer.iter().all(|consumer| consumer.keys.is_empty()) {
         let error = Diagnostic::error("this policy lets no one pass: there are no keys");
         report.push_at(&key_path!["policy", index, "key"], error.hint("give a `[[consumer]]` some `keys`"));
+    }
+}
+
+fn client_cert(config: &Config, index: usize, access: &ClientCert, report: &mut Report) {
+    for (place, text) in access.fingerprints.iter().enumerate() {
+        let pairs = text.split(':');
+        let digits: String = pairs.clone().collect();
+        let is_even = !text.contains(':') || pairs.clone().all(|pair| pair.len() == 2);
+        if !is_even || digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            let path = key_path!["policy", index, "client_cert", "fingerprints", place];
+            let error = Diagnostic::error(format!("{} is no fingerprint", report.shown(&path, text)));
+            report.push_at(
+                &path,
+                error.hint("write the 64 digits that `openssl x509 -noout -sha256 -fingerprint` prints"),
+            );
+        }
+    }
+    for (place, name) in access.names.iter().enumerate() {
+        let labels = name.strip_prefix("*.").unwrap_or(name);
+        let is_label = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if labels.split('.').any(|label| label.is_empty() || !label.bytes().all(is_label)) {
+            let path = key_path!["policy", index, "client_cert", "names", place];
+            let error = Diagnostic::error(format!("{} is no DNS name", report.shown(&path, name)));
+            report.push_at(&path, error);
+        }
+    }
+    let asks = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
+    if !config.listener.iter().any(asks) {
+        let error = Diagnostic::error("this policy lets no one pass: no listener asks for certificates");
+        report.push_at(&key_path!["policy", index, "client_cert"], error.hint("give one `tls.client_auth`"));
     }
 }
 
