@@ -104,21 +104,26 @@ impl<'f> Facts<'f> {
     }
 
     /// Whether something of the query is not for the upstream to see.
+    #[inline]
     pub(super) fn hides_query(&self) -> bool {
-        self.hidden().any(|place| matches!(place, Place::Query(_)))
+        self.hides() && self.hidden().any(|place| matches!(place, Place::Query(_)))
     }
 
     /// Whether a cookie is not for the upstream to see.
+    #[inline]
     pub(super) fn hides_cookies(&self) -> bool {
-        self.hidden().any(|place| matches!(place, Place::Cookie(_)))
+        self.hides() && self.hidden().any(|place| matches!(place, Place::Cookie(_)))
     }
 
     /// The query that goes on: without what is not for the upstream to see.
+    #[inline]
     pub(super) fn shown_query(&self) -> Option<Cow<'f, [u8]>> {
         let query = self.query()?;
-        if !self.hides_query() {
-            return Some(Cow::Borrowed(query));
-        }
+        if self.hides_query() { self.rest_of_query(query) } else { Some(Cow::Borrowed(query)) }
+    }
+
+    #[cold]
+    fn rest_of_query(&self, query: &[u8]) -> Option<Cow<'f, [u8]>> {
         let rest = self.hidden().fold(query.to_vec(), |rest, place| match place {
             Place::Query(name) => query_without(&rest, name.as_bytes()),
             Place::Header(_) | Place::Cookie(_) => rest,

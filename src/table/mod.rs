@@ -168,6 +168,9 @@ impl Rule {
     }
 }
 
+/// The chain without a policy: the first of every table.
+pub const NO_POLICIES: u32 = 0;
+
 /// The policies of a route on a listener, each an index of the table's policies. The order of the fields is the order in which
 /// they are asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

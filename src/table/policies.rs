@@ -16,7 +16,7 @@ pub(super) struct Chains {
 impl Chains {
     pub(super) fn new(config: &Config) -> Self {
         let by_name = config.policy.iter().enumerate().map(|(at, policy)| (policy.name.as_str().into(), at));
-        // The empty chain is the first.
+        // `NO_POLICIES`.
         Self { list: vec![Chain::default()], by_name: by_name.collect() }
     }
 
