@@ -112,8 +112,8 @@ def cancellation(channel: grpc.Channel) -> None:
     silent = channel.unary_unary("/test.Echo/Silent")
     ask = channel.unary_unary("/test.Echo/WasCancelled")
     call = silent.future(b"")
-    # It is there when one after it was answered, on the same connection.
-    channel.unary_unary("/test.Echo/Unary")(b"", timeout=TIMEOUT_SECONDS)
+    # One that is cancelled before the server has begun with it never begins.
+    assert channel.unary_unary("/test.Echo/HasBegun")(b"", timeout=TIMEOUT_SECONDS) == b"yes"
     call.cancel()
     assert ask(b"", timeout=TIMEOUT_SECONDS) == b"yes"
     # Amid streams, of which something has come.

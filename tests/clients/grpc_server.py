@@ -12,6 +12,7 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 # Calls that were told that their caller has gone.
 cancelled = threading.Semaphore(0)
+begun = threading.Semaphore(0)
 
 
 def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -62,7 +63,9 @@ def on_leave(context: grpc.ServicerContext) -> threading.Event:
 
 
 def silent(request: bytes, context: grpc.ServicerContext) -> bytes:
-    on_leave(context).wait(timeout=60)
+    gone = on_leave(context)
+    begun.release()
+    gone.wait(timeout=60)
     return b""
 
 
@@ -85,6 +88,11 @@ def talks_and_waits(requests: Iterator[bytes], context: grpc.ServicerContext) ->
     gone.wait(timeout=60)
 
 
+def has_begun(request: bytes, context: grpc.ServicerContext) -> bytes:
+    """Waits until a silent call is there."""
+    return b"yes" if begun.acquire(timeout=15) else b"no"
+
+
 def was_cancelled(request: bytes, context: grpc.ServicerContext) -> bytes:
     """Waits until another call has lost its caller."""
     return b"yes" if cancelled.acquire(timeout=15) else b"no"
@@ -101,6 +109,7 @@ HANDLERS = {
     "TakesAndWaits": grpc.stream_unary_rpc_method_handler(takes_and_waits),
     "SaysAndWaits": grpc.unary_stream_rpc_method_handler(says_and_waits),
     "TalksAndWaits": grpc.stream_stream_rpc_method_handler(talks_and_waits),
+    "HasBegun": grpc.unary_unary_rpc_method_handler(has_begun),
     "WasCancelled": grpc.unary_unary_rpc_method_handler(was_cancelled),
 }
 
