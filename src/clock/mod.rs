@@ -6,6 +6,7 @@ mod deadline;
 
 use std::{
     cell::Cell,
+    sync::OnceLock,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -36,10 +37,15 @@ pub fn turn() -> Option<u64> {
     Some(TURN.get()).filter(|turn| *turn != NO_TURNS)
 }
 
+/// What all clocks of this process have in common.
+static HOST_ORIGIN: OnceLock<Instant> = OnceLock::new();
+
 /// A core's clock. Times are µs or ms since it was made.
 #[derive(Debug)]
 pub struct Clock {
     origin: Instant,
+    /// From the host's origin to this one, in µs.
+    after_host_us: u64,
     now_us: Cell<u64>,
     /// The turn in which it was read.
     turn: Cell<u64>,
@@ -62,8 +68,11 @@ impl Clock {
         reason = "this is the one place where the data plane reads the clock"
     )]
     pub fn new() -> Self {
+        let origin = Instant::now();
+        let host = *HOST_ORIGIN.get_or_init(|| origin);
         let clock = Self {
-            origin: Instant::now(),
+            origin,
+            after_host_us: origin.saturating_duration_since(host).as_micros() as u64,
             now_us: Cell::new(0),
             turn: Cell::new(NO_TURNS),
             origin_unix_us: Cell::new(0),
@@ -98,6 +107,12 @@ impl Clock {
     #[inline]
     pub fn now_ms(&self) -> u64 {
         self.now_us.get() / 1000
+    }
+
+    /// ns as all clocks of this process count them, as of this turn; never 0.
+    #[inline]
+    pub fn host_ns(&self) -> u64 {
+        (self.after_host_us + self.turn_us()) * 1000 + 1
     }
 
     /// Unix time in µs at `at_us` of this clock.
@@ -139,6 +154,16 @@ mod tests {
         assert_eq!(clock.turn_us(), first);
         begin_turn();
         assert!(clock.turn_us() > first);
+    }
+
+    #[test]
+    fn all_clocks_agree_on_the_host() {
+        let (one, other) = (Clock::new(), Clock::new());
+        let first = one.host_ns();
+        let second = other.host_ns();
+        let third = one.host_ns();
+        // Each rounds down what it was late by.
+        assert!(0 < first && first <= second + 2000 && second <= third + 2000, "{first} {second} {third}");
     }
 
     #[test]

@@ -85,6 +85,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 | `client_cert` | one, as of `cors` | 403 (`certificate-missing`, `certificate-refused`) |
 | `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
 | `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`) or 403 (`token-scope`) |
+| `rate_limit` | all of them; one that refuses takes back what the others counted | 429 (`quota-exceeded`), with `Retry-After` |
 
 How many requests passed each policy, and how many did not, is among the figures.
 

@@ -15,7 +15,9 @@ mod tls;
 pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, ProxyVersion, Sticky, UpstreamTimeouts};
 pub use listener::{HalfClose, LimitsOverride, Listener, ProxyProtocol, RiskyMethod, TimeoutsOverride};
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
-pub use policy::{ClientCert, Consumer, Cors, Ip, Jwt, JwtKey, KEY_HEADER, Key, OriginMatch, Policy};
+pub use policy::{
+    ClientCert, Consumer, Cors, CountedBy, Ip, Jwt, JwtKey, KEY_HEADER, Key, OriginMatch, Policy, RateLimit,
+};
 pub use route::{
     ClusterShare, GrpcMatch, HeaderEdits, Match, Redirect, Respond, Route, ValueMatch, ValuePresent,
     ValueRegex,

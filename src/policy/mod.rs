@@ -1,7 +1,7 @@
 //! What may happen to a request and its response beside being relayed: texts with variables, edits of fields,
 //! cookies, the fields that say who asked, request ids, what gRPC says
-//! beside its messages, who may read across origins, who may ask at all, and whose keys and tokens they show. Everything here is synchronous and works on bytes that it
-//! is handed: it knows no socket, no clock and no message type, and leaves the order of things to the exchange.
+//! beside its messages, who may read across origins, who may ask at all, whose keys and tokens they show, and how often they may come. Everything here is synchronous and works on
+//! bytes that it is handed: it knows no socket, no clock and no message type, and leaves the order of things to the exchange.
 
 pub mod client_cert;
 pub mod cookie;
@@ -14,6 +14,7 @@ pub mod ip;
 pub mod jose;
 pub mod jwt;
 pub mod key;
+pub mod rate_limit;
 pub mod request_id;
 pub mod template;
 

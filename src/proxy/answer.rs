@@ -11,7 +11,7 @@ use super::{
     facts::{Facts, grpc_type},
     generation::Generation,
     heads, policies,
-    record::Record,
+    record::{Quota, Record},
     relay::sent,
     reply,
 };
@@ -51,7 +51,7 @@ pub(super) async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Resul
     };
     route.response_headers.append(&variables, lines).map_err(|_| Error::Rewrite)?;
     let table = &x.generation.table;
-    policies::append_response_lines(table, x.record.chain, &facts.head.fields, facts.bytes, lines);
+    policies::append_response_lines(table, x.record, &facts.head.fields, facts.bytes, lines);
     let is_done = body.is_done();
     let own = Own { status, content_type, edits: Some(&route.response_headers), lines, body: text };
     let keep_alive = send(x, facts, own, is_done).await?;
@@ -185,6 +185,10 @@ pub(super) async fn refuse(
         keep_alive,
         version: if record.is_understood { head.version } else { Version::Http11 },
         date: core.clock.date(),
+        quota: record
+            .quota
+            .filter(Quota::is_exceeded)
+            .map(|quota| &*table.policies[quota.policy as usize].name),
         grpc,
     };
     let Some(mut out) = Buf::take_reserved() else { return Next::Close };
@@ -194,7 +198,7 @@ pub(super) async fn refuse(
     lines.clear();
     lines.extend_from_slice(&table.listeners[connection.listener].hsts);
     if record.is_understood {
-        policies::append_response_lines(table, record.chain, &request.fields, bytes, lines);
+        policies::append_response_lines(table, record, &request.fields, bytes, lines);
     }
     if reply::write(&mut out, reply, &asker, lines, text).is_err() {
         return Next::Close;

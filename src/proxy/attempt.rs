@@ -333,7 +333,7 @@ impl Responding<'_> {
         self.route.response_headers.append(&variables, self.lines).map_err(|_| too_large())?;
         let table = &self.generation.table;
         let Facts { head: request, bytes, .. } = self.facts;
-        policies::append_response_lines(table, self.record.chain, &request.fields, bytes, self.lines);
+        policies::append_response_lines(table, self.record, &request.fields, bytes, self.lines);
         // What the upstream itself says stays (RFC 6797 §6.1: not more than one).
         if !self.listener.hsts.is_empty() && response.fields.find_by_name(head, HSTS).is_none() {
             self.lines.extend_from_slice(&self.listener.hsts);

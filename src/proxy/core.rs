@@ -218,6 +218,7 @@ impl Core {
                 log.batcher.flush();
             }
             self.pools.sweep(self.clock.now_ms());
+            self.generation.borrow().give_back_idle(self.clock.host_ns());
         }
         if number.is_multiple_of(TICKS_PER_TRIM) {
             buf::trim();
@@ -251,6 +252,9 @@ impl Core {
         // What the kernel has in advance is not in use before something comes.
         figures.counters.buffers_active = pool.units_in_use.saturating_sub(net::buffers_provided()) as u64;
         figures.counters.buffers_exhausted = pool.exhausted;
+        if self.worker == 0 {
+            figures.counters.rate_limit_evictions = self.generation.borrow().evictions();
+        }
         if let Some(log) = self.log.borrow().as_ref() {
             figures.counters.log_lines = log.batcher.written();
             figures.counters.log_dropped = log.batcher.dropped();
@@ -262,7 +266,7 @@ impl Core {
 /// Between two complaints about peers.
 const COMPLAINT_MS: u64 = 1000;
 
-/// Log batches go out, and dead connections are looked for, every fifth tick (100 ms).
+/// Log batches go out, dead connections are looked for, and idle permits given back, every fifth tick (100 ms).
 const TICKS_PER_FLUSH: u64 = 5;
 /// Unneeded buffers are freed every 500th tick (10 s).
 const TICKS_PER_TRIM: u64 = 500;

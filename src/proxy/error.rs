@@ -42,6 +42,8 @@ pub enum Error {
     TokenScope,
     /// The API key's consumer may not ask here.
     KeyNotAllowed,
+    /// More requests came than may.
+    QuotaExceeded,
     /// No route matches.
     NoRoute,
     /// The body is larger than allowed.

@@ -8,8 +8,8 @@ use std::{
 
 use super::secure::Secrets;
 use crate::{
-    policy::jwt::Verified,
-    table::Table,
+    policy::{jwt::Verified, rate_limit::Leases},
+    table::{Policy, Rule, Table},
     tls::TicketKeys,
     upstream::{
         balance::{Balancer, Split},
@@ -32,6 +32,8 @@ pub struct Generation {
     pub(super) secrets: Secrets,
     /// Tokens that its policies have verified.
     pub(super) verified: RefCell<Verified>,
+    /// What this core has of the host's rate limits, by the table's policies.
+    pub(super) leases: RefCell<Vec<Option<Leases>>>,
 }
 
 /// One cluster's state on one core.
@@ -90,6 +92,25 @@ impl Generation {
             .iter()
             .map(|split| RefCell::new(Split::new(&split.weights, worker as u64)))
             .collect();
-        Ok(Self { number, table, clusters, splits, secrets, verified: RefCell::default() })
+        let leases = table.policies.iter().map(|policy| match &policy.rule {
+            Rule::RateLimit(limit) => Some(Leases::new(limit, workers)),
+            Rule::Cors(_) | Rule::Ip(_) | Rule::ClientCert(_) | Rule::Key(_) | Rule::Jwt(_) => None,
+        });
+        let leases = RefCell::new(leases.collect());
+        Ok(Self { number, table, clusters, splits, secrets, verified: RefCell::default(), leases })
+    }
+
+    /// What limits have forgotten. It is the host's, so one core alone tells it.
+    pub(super) fn evictions(&self) -> u64 {
+        let of = |policy: &Policy| match &policy.rule {
+            Rule::RateLimit(limit) => limit.evictions(),
+            Rule::Cors(_) | Rule::Ip(_) | Rule::ClientCert(_) | Rule::Key(_) | Rule::Jwt(_) => 0,
+        };
+        self.table.policies.iter().map(of).sum()
+    }
+
+    /// Gives back what of the host's limits was not asked for of late.
+    pub(super) fn give_back_idle(&self, now_ns: u64) {
+        self.leases.borrow_mut().iter_mut().flatten().for_each(|leases| leases.give_back_idle(now_ns));
     }
 }

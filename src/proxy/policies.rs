@@ -1,7 +1,7 @@
 //! Policies at their places in an exchange: what is asked of them, and what their answers come to. What each of them means is
 //! [`crate::policy`]'s to know.
 
-use std::{borrow::Cow, cell::RefCell, rc::Rc};
+use std::{borrow::Cow, cell::RefCell, hash::Hasher as _, net::IpAddr, rc::Rc};
 
 use super::{
     answer::answer_preflight,
@@ -9,7 +9,7 @@ use super::{
     error::Error,
     exchange::{Exchange, Next},
     facts::Facts,
-    record::Record,
+    record::{Quota, Record},
 };
 use crate::{
     http::{
@@ -23,9 +23,11 @@ use crate::{
         credential::Place,
         jwt::{TokenAccess, TokenFault, Verified},
         key::{KeyAccess, Shown},
+        rate_limit::{CountedBy, Passed, RateLimit, Refused},
     },
     route::{Captures, RequestView, query_values},
-    table::{Listener, NO_POLICIES, Rule, Table},
+    table::{Listener, NO_POLICIES, Policy, Rule, Table},
+    telemetry::text::append_decimal,
 };
 
 /// A preflight (Fetch §3.3.2): a browser's question about the request that it would send next, of which it tells the method
@@ -140,13 +142,86 @@ fn ask<'f, 'x: 'f>(x: &mut Exchange<'x>, facts: &mut Facts<'f>, chain: u32) -> R
             },
             Rule::Key(access) => admit_key(access, table, x.record, facts),
             Rule::Jwt(access) => admit_token((at, access), x.core, &generation.verified, x.record, facts),
-            // It is asked by itself, before.
-            Rule::Cors(_) => Ok(()),
+            // They are asked by themselves, before and after.
+            Rule::Cors(_) | Rule::RateLimit(_) => Ok(()),
         };
         x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
         passes?;
     }
+    if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits) }
+}
+
+/// Asks the rate limits, each of which counts the request, or none of them.
+fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize]) -> Result<(), Error> {
+    let Exchange { core, generation, record, .. } = x;
+    let table = &generation.table;
+    let now_ns = core.clock.host_ns();
+    let mut leases = generation.leases.borrow_mut();
+    for (place, at) in limits.iter().copied().enumerate() {
+        let (Rule::RateLimit(limit), Some(own)) = (&table.policies[at].rule, &mut leases[at]) else {
+            continue;
+        };
+        let answer = own.take(counted_by(limit, facts, record, table), now_ns);
+        core.figures.borrow_mut().on_policy(at, answer.is_ok());
+        let quota = quota(at, answer);
+        if answer.is_err() {
+            record.quota = Some(quota);
+            for before in limits[..place].iter().copied() {
+                if let (Rule::RateLimit(limit), Some(own)) =
+                    (&table.policies[before].rule, &mut leases[before])
+                {
+                    own.put_back(counted_by(limit, facts, record, table), now_ns);
+                }
+            }
+            return Err(Error::QuotaExceeded);
+        }
+        if limit.announces && record.quota.is_none_or(|other| quota.left < other.left) {
+            record.quota = Some(quota);
+        }
+    }
     Ok(())
+}
+
+fn quota(at: usize, answer: Result<Passed, Refused>) -> Quota {
+    let seconds = |ns: u64| u32::try_from(ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
+    let (left, full_ns, retry_s) = match answer {
+        Ok(Passed { left, full_ns }) => (left, full_ns, 0),
+        Err(Refused { retry_ns, full_ns }) => (0, full_ns, seconds(retry_ns).max(1)),
+    };
+    let left = u32::try_from(left).unwrap_or(u32::MAX);
+    Quota { policy: at as u32, left, full_s: seconds(full_ns), retry_s }
+}
+
+/// By what a limit counts a request, hashed. What it does not have is replaced by its client's address, which is no one else's either.
+fn counted_by(limit: &RateLimit, facts: &Facts<'_>, record: &Record, table: &Table) -> u64 {
+    let mut hasher = limit.hasher();
+    for by in &limit.by {
+        let claim;
+        let value = match by {
+            CountedBy::ClientIp => None,
+            CountedBy::Consumer => facts.consumer.map(str::as_bytes),
+            CountedBy::Route => {
+                Some(record.route.map_or(&b""[..], |route| table.routes[route].name.as_bytes()))
+            }
+            CountedBy::Header(name) => facts.value_of(name.as_bytes()),
+            CountedBy::Claim(name) => {
+                claim = record.claims.as_ref().and_then(|claims| claims.text(name));
+                claim.as_deref().map(str::as_bytes)
+            }
+        };
+        match (value, facts.client.to_canonical()) {
+            (Some(value), _) => {
+                hasher.write_u8(1);
+                hasher.write_usize(value.len());
+                hasher.write(value);
+            }
+            (None, IpAddr::V4(ip)) => hasher.write_u32(ip.to_bits()),
+            (None, IpAddr::V6(ip)) => {
+                hasher.write_u128(ip.to_bits() >> (128 - u32::from(limit.ipv6_prefix)));
+            }
+        }
+    }
+    hasher.finish()
 }
 
 /// What `look` makes of the values in a credential's place.
@@ -224,13 +299,36 @@ fn admit_key<'f>(
 #[inline]
 pub(super) fn append_response_lines(
     table: &Table,
-    chain: u32,
+    record: &Record,
     fields: &Fields,
     bytes: &[u8],
     lines: &mut Vec<u8>,
 ) {
-    if let Some((_, cors)) = cors(table, chain) {
+    if let Some((_, cors)) = cors(table, record.chain) {
         cors.append_response(origin(fields, bytes), lines);
+    }
+    if let Some(quota) = record.quota {
+        append_quota(table, quota, lines);
+    }
+}
+
+/// What is left (draft-ietf-httpapi-ratelimit-headers-10 §4), and when to come again (RFC 9110 §10.2.3).
+fn append_quota(table: &Table, quota: Quota, lines: &mut Vec<u8>) {
+    let Policy { name, rule: Rule::RateLimit(limit) } = &table.policies[quota.policy as usize] else {
+        return;
+    };
+    limit.append_policy(name, lines);
+    lines.extend_from_slice(b"RateLimit: \"");
+    lines.extend_from_slice(name.as_bytes());
+    lines.extend_from_slice(b"\";r=");
+    append_decimal(u64::from(quota.left), lines);
+    lines.extend_from_slice(b";t=");
+    append_decimal(u64::from(quota.full_s), lines);
+    lines.extend_from_slice(b"\r\n");
+    if quota.is_exceeded() {
+        lines.extend_from_slice(b"Retry-After: ");
+        append_decimal(u64::from(quota.retry_s), lines);
+        lines.extend_from_slice(b"\r\n");
     }
 }
 
@@ -240,7 +338,7 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
     let policy = table.chains[chain as usize].cors?;
     match &table.policies[policy].rule {
         Rule::Cors(cors) => Some((policy, cors)),
-        Rule::Ip(_) | Rule::ClientCert(_) | Rule::Key(_) | Rule::Jwt(_) => None,
+        Rule::Ip(_) | Rule::ClientCert(_) | Rule::Key(_) | Rule::Jwt(_) | Rule::RateLimit(_) => None,
     }
 }
 

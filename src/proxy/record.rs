@@ -121,6 +121,25 @@ impl Kept {
     }
 }
 
+/// What a rate limit has to say of a request; of several, the one with the least left.
+#[derive(Clone, Copy)]
+pub(super) struct Quota {
+    /// An index of the table's policies.
+    pub(super) policy: u32,
+    /// Permits.
+    pub(super) left: u32,
+    /// Until all are there again.
+    pub(super) full_s: u32,
+    /// Until the request would pass; 0: it has passed.
+    pub(super) retry_s: u32,
+}
+
+impl Quota {
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.retry_s > 0
+    }
+}
+
 /// What is noted of an exchange.
 pub(super) struct Record {
     pub(super) began_us: u64,
@@ -137,6 +156,8 @@ pub(super) struct Record {
     pub(super) consumer: Option<u32>,
     /// What the token that it shows says.
     pub(super) claims: Option<Rc<Claims>>,
+    /// What is left to who asks.
+    pub(super) quota: Option<Quota>,
     pub(super) cluster: Option<usize>,
     /// The endpoint last tried: its place in the cluster.
     endpoint: Option<usize>,
@@ -169,6 +190,7 @@ impl Record {
             chain: 0,
             consumer: None,
             claims: None,
+            quota: None,
             cluster: None,
             endpoint: None,
             tries: 0,

@@ -73,6 +73,7 @@ reasons! {
     TokenInvalid = "token-invalid", Some("http_request_denied"), "This token is not to be believed here.";
     TokenExpired = "token-expired", Some("http_request_denied"), "This token's time is over, or has not come.";
     TokenScope = "token-scope", Some("http_request_denied"), "This token does not allow what was asked for.";
+    QuotaExceeded = "quota-exceeded", Some("http_request_denied"), "More requests have come than may; try again later.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
     BodyMalformed = "body-malformed", Some("http_request_error"), "The request's body is not framed as it should be.";
@@ -128,6 +129,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::TokenInvalid => (401, Reason::TokenInvalid),
         Error::TokenExpired => (401, Reason::TokenExpired),
         Error::TokenScope => (403, Reason::TokenScope),
+        Error::QuotaExceeded => (429, Reason::QuotaExceeded),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),
         Error::BodyMalformed => (400, Reason::BodyMalformed),
@@ -208,6 +210,8 @@ pub(super) struct Asker<'a> {
     pub(super) keep_alive: bool,
     pub(super) version: Version,
     pub(super) date: [u8; HTTP_DATE_BYTES],
+    /// The policy that counted too many, as a quoted string has it.
+    pub(super) quota: Option<&'a str>,
     /// The content type for a caller of gRPC, who looks for a failure in other places.
     pub(super) grpc: Option<&'static str>,
 }
@@ -250,7 +254,7 @@ pub(super) fn write(
         grpc::append_status(grpc::Status::of_http(reply.status), reply.reason.detail(), lines);
         (200, content_type)
     } else {
-        problem(reply, asker.id, body);
+        problem(reply, asker, body);
         (reply.status, "application/problem+json")
     };
     let unsent = heads::own(
@@ -272,10 +276,16 @@ pub(super) fn write(
 }
 
 /// The problem document (RFC 9457). The id is either made here or checked to be harmless in JSON.
-fn problem(reply: Reply, id: &[u8], body: &mut Vec<u8>) {
+fn problem(reply: Reply, asker: &Asker<'_>, body: &mut Vec<u8>) {
     body.clear();
+    let space = match reply.reason {
+        // It is registered (draft-ietf-httpapi-ratelimit-headers-10 §8.3).
+        Reason::QuotaExceeded => "https://iana.org/assignments/http-problem-types#",
+        _ => "urn:ringgate:problem:",
+    };
     for part in [
-        "{\"type\":\"urn:ringgate:problem:",
+        "{\"type\":\"",
+        space,
         reply.reason.kind(),
         "\",\"title\":\"",
         status::reason(reply.status),
@@ -287,11 +297,17 @@ fn problem(reply: Reply, id: &[u8], body: &mut Vec<u8>) {
     body.extend([100, 10, 1].map(|place| b'0' + (status / place % 10) as u8));
     body.extend_from_slice(b",\"detail\":\"");
     body.extend_from_slice(reply.reason.detail().as_bytes());
-    if !id.is_empty() {
+    if !asker.id.is_empty() {
         body.extend_from_slice(b"\",\"request_id\":\"");
-        body.extend_from_slice(id);
+        body.extend_from_slice(asker.id);
     }
-    body.extend_from_slice(b"\"}\n");
+    body.push(b'"');
+    if let Some(policy) = asker.quota {
+        body.extend_from_slice(b",\"violated-policies\":[\"");
+        body.extend_from_slice(policy.as_bytes());
+        body.extend_from_slice(b"\"]");
+    }
+    body.extend_from_slice(b"}\n");
 }
 
 /// The whole answer to a connection beyond `max_connections`, for which no exchange begins.
@@ -307,6 +323,7 @@ pub(super) fn overloaded(core: &Core) -> Option<Buf> {
         keep_alive: false,
         version: Version::Http11,
         date,
+        quota: None,
         grpc: None,
     };
     write(&mut out, reply, &asker, &mut Vec::new(), &mut Vec::new()).ok()?;

@@ -27,6 +27,7 @@ use crate::{
         headers::{HeaderEdits, List},
         ip::IpAccess,
         key::{KeyAccess, KeyHash, Keys},
+        rate_limit::{CountedBy, RateLimit, RateLimitOptions},
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
@@ -341,6 +342,8 @@ impl Compiler<'_, '_> {
                 Some(Rule::ClientCert(CertAccess::new(&access.names, &access.fingerprints)))
             } else if let Some(jwt) = &policy.jwt {
                 self.jwt(at, jwt)
+            } else if let Some(limit) = &policy.rate_limit {
+                self.rate_limit(at, limit)
             } else {
                 policy.key.as_ref().map(|key| {
                     let allowed = allowed(key, &config.consumer);
@@ -379,6 +382,33 @@ impl Compiler<'_, '_> {
                 None
             }
         }
+    }
+
+    fn rate_limit(&mut self, at: usize, limit: &types::RateLimit) -> Option<Rule> {
+        let by = limit.by.iter().map(|by| match by {
+            types::CountedBy::ClientIp => CountedBy::ClientIp,
+            types::CountedBy::Consumer => CountedBy::Consumer,
+            types::CountedBy::Route => CountedBy::Route,
+            types::CountedBy::Header(name) => CountedBy::Header(name.as_str().into()),
+            types::CountedBy::Claim(name) => CountedBy::Claim(name.as_str().into()),
+        });
+        let compiled = RateLimit::new(RateLimitOptions {
+            by: by.collect(),
+            ipv6_prefix: limit.ipv6_prefix,
+            announces: limit.headers,
+            limit: limit.limit,
+            per_ms: limit.per.as_millis(),
+            burst: limit.burst.unwrap_or(limit.limit),
+            cost: limit.cost,
+            keys: limit.keys,
+        });
+        if compiled.is_none() {
+            let path = ["policy".into(), at.into(), "rate_limit".into(), "limit".into()];
+            let message =
+                "this is more than 1,000,000 requests a second, or takes more than a hundred years to fill";
+            self.error(&path, message, None);
+        }
+        compiled.map(|limit| Rule::RateLimit(Box::new(limit)))
     }
 
     /// One router for each distinct set of routes: where no route names its listeners, all share the one of all.

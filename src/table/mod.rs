@@ -1,6 +1,6 @@
 //! The configuration compiled: routes, policies and clusters by index, patterns built, texts parsed, times in ms.
 //! Immutable; everything that can be refused is refused here, off the data path. A core clones the table it is sent, so
-//! that no two cores share a cache line of it (a clone of a regex has its own scratch space).
+//! that no two cores share a cache line of it (a clone of a regex has its own scratch space), but for the buckets of rate limits, which are the host's.
 
 mod compile;
 mod policies;
@@ -23,6 +23,7 @@ use crate::{
         ip::IpAccess,
         jwt::TokenAccess,
         key::{KeyAccess, Keys},
+        rate_limit::RateLimit,
         template::Template,
     },
     route::Router,
@@ -153,6 +154,8 @@ pub enum Rule {
     Key(KeyAccess),
     /// Asks for a token.
     Jwt(Box<TokenAccess>),
+    /// Says how often.
+    RateLimit(Box<RateLimit>),
 }
 
 impl Rule {
@@ -164,6 +167,7 @@ impl Rule {
             Self::ClientCert(_) => "client_cert",
             Self::Key(_) => "key",
             Self::Jwt(_) => "jwt",
+            Self::RateLimit(_) => "rate_limit",
         }
     }
 }
@@ -185,10 +189,12 @@ pub struct Chain {
     pub key: Option<usize>,
     /// With which token.
     pub jwt: Option<usize>,
+    /// How often: every one of them, as they are attached.
+    pub rate_limits: Box<[usize]>,
 }
 
 impl Chain {
-    /// Those that are asked whether a request may pass, in order.
+    /// Those that are asked who may pass, in order.
     #[inline]
     pub fn asked(&self) -> impl Iterator<Item = usize> {
         self.ip.iter().copied().chain(self.client_cert).chain(self.key).chain(self.jwt)
@@ -197,7 +203,7 @@ impl Chain {
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.
     pub fn names(&self, policies: &[Policy]) -> Vec<String> {
         let of = |at: usize| format!("{} ({})", policies[at].name, policies[at].rule.kind());
-        self.cors.into_iter().chain(self.asked()).map(of).collect()
+        self.cors.into_iter().chain(self.asked()).chain(self.rate_limits.iter().copied()).map(of).collect()
     }
 }
 

@@ -118,6 +118,8 @@ figures! {
         Counter buffers_exhausted,
         /// Buffers in use now, counted in units of the small size.
         Gauge buffers_active,
+        /// Clients of rate limits that were forgotten before their time because more came than `keys`.
+        Counter rate_limit_evictions,
         /// Access-log lines written, those included that were dropped later because the writer did not keep up.
         Counter log_lines,
         /// Access-log lines dropped because the writer did not keep up, or because they were too long.

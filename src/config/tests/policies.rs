@@ -48,6 +48,10 @@ fn policies_of_listeners_and_routes() {
             &["4:30 error: `10.0.0.1` is not a network", "4:42 warning: `10.0.0.1/8` has host bits set"],
         ),
         (
+            policy("ip = { deny = ['::ffff:203.0.113.0/120'] }"),
+            &["4:16 error: `::ffff:203.0.113.0/120` is a network of IPv4 written as one of IPv6"],
+        ),
+        (
             policy("ip = { deny = ['::/0'] }\ncors = { origins = ['*'] }"),
             &["1:1 error: this policy is cors and ip"],
         ),
@@ -91,6 +95,28 @@ fn policies_of_listeners_and_routes() {
                 "4:59 error: it comes in `query` or in `cookie`, not in both",
                 "4:79 error: `d e` is not a scope",
             ],
+        ),
+        (policy("rate_limit = { limit = 5 }"), &[]),
+        (
+            policy(
+                "rate_limit = { limit = 5, per = '1h', cost = 5, by = [{ header = 'x' }, 'route', { claim = 'c' }] }",
+            ),
+            &[],
+        ),
+        (
+            policy(
+                "rate_limit = { limit = 5, per = '0s', cost = 6, by = [{ header = 'a b' }, { claim = '' }] }",
+            ),
+            &[
+                "4:33 error: there is no rate in no time",
+                "4:46 error: a request costs more than there ever is",
+                "4:66 error: `a b` is not a field name",
+                "4:85 error: `` is no claim",
+            ],
+        ),
+        (
+            policy("rate_limit = { limit = 1000001 }").replace("'p'", "'p\"'"),
+            &["2:8 error: clients are told this name, which may have ASCII letters, digits and signs"],
         ),
         (policy("key = {}"), &["4:7 error: this policy lets no one pass: there are no keys"]),
         (

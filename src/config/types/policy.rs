@@ -7,7 +7,7 @@ use super::ValueRegex;
 use crate::config::values::{Hidden, Span};
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
-/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `client_cert`, `key` or `jwt`.
+/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `client_cert`, `key`, `jwt` or `rate_limit`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -26,6 +26,60 @@ pub struct Policy {
     pub key: Option<Key>,
     /// Asks for a JSON Web Token, and so knows who asks.
     pub jwt: Option<Jwt>,
+    /// Says how often requests may come.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Says how often requests may come, of each whom `by` tells apart: `limit` in `per`, evenly (a bucket that refills all the time; GCRA), with
+/// `burst` at once. Exact for the whole host, on however many cores its connections are; a limit of at least 100 for each core may be off by 2 %. Beyond it: 429,
+/// `quota-exceeded`, with `Retry-After`. Several on a route are all asked.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests in `per`; at most 1,000,000 a second.
+    #[schemars(range(min = 1))]
+    pub limit: u32,
+    /// The time that `limit` is about.
+    #[serde(default = "defaults::per")]
+    pub per: Span,
+    /// Requests at once after a pause. Left out: `limit`.
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
+    /// What one request counts for.
+    #[serde(default = "defaults::one")]
+    #[schemars(range(min = 1))]
+    pub cost: u32,
+    /// What tells those apart that are counted each by themselves: `"client_ip"`, `"consumer"`, `"route"`, `{ header = "…" }`, `{ claim = "…" }`, or several of
+    /// them together. A request that has none of a kind is told by its client's address there. Empty: all requests together.
+    #[serde(default = "defaults::by")]
+    pub by: Vec<CountedBy>,
+    /// Bits of an IPv6 address that tell clients apart: a whole network is easily one client's.
+    #[serde(default = "defaults::ipv6_prefix")]
+    #[schemars(range(min = 1, max = 128))]
+    pub ipv6_prefix: u8,
+    /// How many are told apart at once: some 22 to 43 bytes of memory each, once they come. Beyond it, whose bucket is closest to full is forgotten.
+    #[serde(default = "defaults::keys")]
+    #[schemars(range(min = 1, max = 16777216))]
+    pub keys: u32,
+    /// Whether all responses say what is left (`RateLimit`, `RateLimit-Policy`), not only those beyond the limit.
+    #[serde(default = "defaults::yes")]
+    pub headers: bool,
+}
+
+/// What requests are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CountedBy {
+    /// The client's address.
+    ClientIp,
+    /// The consumer whose key it shows.
+    Consumer,
+    /// The route.
+    Route,
+    /// The field of this name.
+    Header(String),
+    /// The claim of this name in its token.
+    Claim(String),
 }
 
 /// Someone who uses the API, and may be told from others by a key.
@@ -180,8 +234,24 @@ pub enum OriginMatch {
 
 /// Defaults that serde needs as functions.
 mod defaults {
+    use super::CountedBy;
     use crate::config::values::Span;
 
+    pub(super) fn per() -> Span {
+        Span::secs(1)
+    }
+    pub(super) fn one() -> u32 {
+        1
+    }
+    pub(super) fn by() -> Vec<CountedBy> {
+        vec![CountedBy::ClientIp]
+    }
+    pub(super) fn ipv6_prefix() -> u8 {
+        64
+    }
+    pub(super) fn keys() -> u32 {
+        100_000
+    }
     pub(super) fn methods() -> Vec<String> {
         ["GET", "HEAD", "POST"].map(String::from).into()
     }

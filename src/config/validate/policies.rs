@@ -5,11 +5,14 @@ use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::{self, key_path},
-    types::{ClientCert, Config, Cors, HeaderEdits, Ip, Jwt, Key, Listener, OriginMatch, Policy},
+    types::{
+        ClientCert, Config, Cors, CountedBy, HeaderEdits, Ip, Jwt, Key, Listener, OriginMatch, Policy,
+        RateLimit,
+    },
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 5] = ["cors", "ip", "client_cert", "key", "jwt"];
+const KINDS: [&str; 6] = ["cors", "ip", "client_cert", "key", "jwt", "rate_limit"];
 
 /// Those that a request is asked for once.
 const ASKED_ONCE: [&str; 4] = ["cors", "client_cert", "key", "jwt"];
@@ -31,6 +34,9 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<
         }
         if let Some(jwt) = &policy.jwt {
             self::jwt(index, jwt, report);
+        }
+        if let Some(limit) = &policy.rate_limit {
+            rate_limit(index, limit, &policy.name, report);
         }
         let kinds = kinds(policy);
         if kinds.len() != 1 && !(kinds.is_empty() && is_refused) {
@@ -54,6 +60,7 @@ fn kinds(policy: &Policy) -> Vec<&'static str> {
         policy.client_cert.is_some(),
         policy.key.is_some(),
         policy.jwt.is_some(),
+        policy.rate_limit.is_some(),
     ];
     KINDS.into_iter().zip(is).filter_map(|(kind, is)| is.then_some(kind)).collect()
 }
@@ -166,6 +173,38 @@ fn places(index: usize, kind: &'static str, names: [&Option<String>; 3], report:
             report.push_at(&path, error.hint("make two policies, for two routes"));
         }
         before = Some(place);
+    }
+}
+
+/// Rates are judged where they are compiled.
+fn rate_limit(index: usize, limit: &RateLimit, name: &str, report: &mut Report) {
+    let at = |key| key_path!["policy", index, "rate_limit", key];
+    // RFC 9651 §3.3.3, without what would need an escape.
+    if !name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        let path = key_path!["policy", index, "name"];
+        let error =
+            Diagnostic::error("clients are told this name, which may have ASCII letters, digits and signs");
+        report.push_at(&path, error.hint("leave out `\"`, `\\` and what is not ASCII"));
+    }
+    if limit.per.as_millis() == 0 {
+        report.push_at(&at("per"), Diagnostic::error("there is no rate in no time"));
+    }
+    if limit.cost > limit.burst.unwrap_or(limit.limit) {
+        let error = Diagnostic::error("a request costs more than there ever is");
+        report.push_at(&at("cost"), error.hint("give a `burst` of at least `cost`"));
+    }
+    for (place, by) in limit.by.iter().enumerate() {
+        let (key, name) = match by {
+            CountedBy::Header(name) => ("header", name),
+            CountedBy::Claim(name) => ("claim", name),
+            CountedBy::ClientIp | CountedBy::Consumer | CountedBy::Route => continue,
+        };
+        let path = key_path!["policy", index, "rate_limit", "by", place, key];
+        if key == "header" {
+            fields::token(&path, name, "a field name", report);
+        } else if name.is_empty() {
+            report.push_at(&path, Diagnostic::error("`` is no claim"));
+        }
     }
 }
 

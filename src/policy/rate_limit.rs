@@ -1,0 +1,246 @@
+//! How often requests may come: the generic cell rate algorithm (GCRA: a bucket of permits that refills evenly), exact for the host however
+//! many cores serve it. The buckets are the host's ([`buckets`]); a core takes permits out of them in small batches and gives back what it did not
+//! use ([`leases`]), so that an ordinary request touches nothing that another core touches. Times are ns of one clock that
+//! all cores share, and are handed in.
+
+mod buckets;
+mod leases;
+
+use std::{hash::Hasher, sync::Arc};
+
+use self::buckets::Buckets;
+pub use self::leases::Leases;
+
+/// Requests per second that a limit may allow: beyond it, what a permit takes to come back is not told apart from nothing.
+pub const REQUESTS_PER_SECOND_MAX: u64 = 1_000_000;
+
+/// Keys that a limit may tell apart.
+pub const KEYS_MAX: u32 = 1 << 24;
+
+/// How fast permits come back, and how many there are at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Until one more is there, in ns.
+    interval_ns: u64,
+    /// As many as fit.
+    burst: u64,
+}
+
+impl Rate {
+    /// `limit` in `per_ms`, and `burst` of them at once; `None` when that is too fast, or takes longer to fill than can be counted.
+    pub fn new(limit: u32, per_ms: u64, burst: u32) -> Option<Self> {
+        let interval_ns = (per_ms * 1_000_000).checked_div(u64::from(limit))?;
+        let burst = u64::from(burst);
+        let is_sound = interval_ns >= 1_000_000_000 / REQUESTS_PER_SECOND_MAX
+            && interval_ns.checked_mul(burst).is_some_and(|full_ns| full_ns < FULL_NS_MAX);
+        (is_sound && burst > 0).then_some(Self { interval_ns, burst })
+    }
+
+    /// Permits of a bucket at `now`, which is full again at `full_at`.
+    fn left(&self, full_at: u64, now: u64) -> u64 {
+        self.burst.saturating_sub(full_at.saturating_sub(now).div_ceil(self.interval_ns))
+    }
+
+    /// Takes permits of a bucket: as many as there are between `least` and `most`. Returns how many, and when it is full again.
+    fn take(&self, full_at: u64, now: u64, least: u64, most: u64) -> Result<(u64, u64), Refused> {
+        let full_at = full_at.max(now);
+        let taken = self.left(full_at, now).min(most);
+        if taken < least {
+            let again_at = (full_at + least * self.interval_ns).saturating_sub(self.burst * self.interval_ns);
+            return Err(Refused { retry_ns: again_at.saturating_sub(now), full_ns: full_at - now });
+        }
+        Ok((taken, full_at + taken * self.interval_ns))
+    }
+}
+
+/// An empty bucket is full again within this time: some 146 years.
+const FULL_NS_MAX: u64 = 1 << 62;
+
+/// What is left after a request has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Permits, with those that the core has by itself.
+    pub left: u64,
+    /// Until all are there again, in ns.
+    pub full_ns: u64,
+}
+
+/// When a request that did not pass may come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Until it would pass, in ns.
+    pub retry_ns: u64,
+    /// Until all permits are there again, in ns.
+    pub full_ns: u64,
+}
+
+/// What requests are counted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CountedBy {
+    /// The client's address; of IPv6, so many bits of it.
+    ClientIp,
+    /// The consumer whose key it shows.
+    Consumer,
+    /// The route.
+    Route,
+    /// A field, by its name.
+    Header(Box<str>),
+    /// A claim of its token.
+    Claim(Box<str>),
+}
+
+/// A limit.
+#[derive(Debug, Clone)]
+pub struct RateLimit {
+    /// What requests are counted by: each in its turn. Nothing: all together.
+    pub by: Box<[CountedBy]>,
+    /// Bits of an IPv6 address that tell clients apart.
+    pub ipv6_prefix: u8,
+    /// Whether responses say what is left.
+    pub announces: bool,
+    /// Permits that a request takes.
+    cost: u64,
+    rate: Rate,
+    /// Requests in the time that the limit is about.
+    limit: u32,
+    /// The same in whole seconds, if it is.
+    window_s: Option<u64>,
+    /// The host's, whichever core and generation asks.
+    buckets: Arc<Buckets>,
+}
+
+/// What a limit is made of.
+#[derive(Debug, Clone)]
+pub struct RateLimitOptions {
+    /// What requests are counted by.
+    pub by: Box<[CountedBy]>,
+    /// Bits of an IPv6 address that tell clients apart.
+    pub ipv6_prefix: u8,
+    /// Whether responses say what is left.
+    pub announces: bool,
+    /// Requests in the time that it is about.
+    pub limit: u32,
+    /// That time, in ms.
+    pub per_ms: u64,
+    /// Requests at once.
+    pub burst: u32,
+    /// Permits that a request takes.
+    pub cost: u32,
+    /// Keys that are told apart.
+    pub keys: u32,
+}
+
+impl RateLimit {
+    /// A limit whose buckets are all full; `None`: see [`Rate::new`].
+    pub fn new(options: RateLimitOptions) -> Option<Self> {
+        let RateLimitOptions { by, ipv6_prefix, announces, limit, per_ms, burst, cost, keys } = options;
+        let rate = Rate::new(limit, per_ms, burst)?;
+        let keys = if by.is_empty() { 1 } else { keys.clamp(1, KEYS_MAX) };
+        Some(Self {
+            ipv6_prefix,
+            announces,
+            cost: u64::from(cost),
+            rate,
+            limit,
+            window_s: per_ms.is_multiple_of(1000).then_some(per_ms / 1000),
+            buckets: Arc::new(Buckets::new(keys as usize)),
+            by,
+        })
+    }
+
+    /// Hashes what a request is counted by. Clients choose some of it: it is hashed with a secret of this process.
+    pub fn hasher(&self) -> impl Hasher + use<> {
+        self.buckets.hasher()
+    }
+
+    /// The line that says what the limit is (draft-ietf-httpapi-ratelimit-headers-10 §3); `name` is a structured string's inside.
+    pub fn append_policy(&self, name: &str, lines: &mut Vec<u8>) {
+        let window = self.window_s.map(|window_s| format!(";w={window_s}")).unwrap_or_default();
+        let line = format!("RateLimit-Policy: \"{name}\";q={}{window}\r\n", self.limit);
+        lines.extend_from_slice(line.as_bytes());
+    }
+
+    /// Buckets that made room for others before they were full.
+    pub fn evictions(&self) -> u64 {
+        self.buckets.evictions()
+    }
+
+    #[cfg(test)]
+    fn test(limit: u32, per_ms: u64, burst: u32) -> Self {
+        Self::new(RateLimitOptions {
+            by: [CountedBy::ClientIp].into(),
+            ipv6_prefix: 64,
+            announces: true,
+            limit,
+            per_ms,
+            burst,
+            cost: 1,
+            keys: 1000,
+        })
+        .unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rates_that_cannot_be() {
+        assert!(Rate::new(0, 1000, 1).is_none());
+        assert!(Rate::new(1, 1000, 0).is_none());
+        assert!(Rate::new(1_000_000, 1000, 1).is_some());
+        assert!(Rate::new(1_000_001, 1000, 1).is_none());
+        assert!(Rate::new(1, 366 * 86_400_000, u32::MAX).is_none());
+        assert!(Rate::new(1, 366 * 86_400_000, 1).is_some());
+    }
+
+    #[test]
+    fn what_the_limit_is() {
+        let mut lines = Vec::new();
+        RateLimit::test(5, 60_000, 5).append_policy("fair-use", &mut lines);
+        RateLimit::test(5, 1500, 5).append_policy("odd", &mut lines);
+        let expected = "RateLimit-Policy: \"fair-use\";q=5;w=60\r\nRateLimit-Policy: \"odd\";q=5\r\n";
+        assert_eq!(String::from_utf8(lines).unwrap(), expected);
+    }
+
+    proptest! {
+        /// Beside a bucket that is counted in permits, refilled one by one.
+        #[test]
+        fn it_is_a_bucket(
+            limit in 1_u32..50,
+            burst in 1_u32..20,
+            steps in prop::collection::vec((0_u64..400_000_000, 1_u64..4), 1..80),
+        ) {
+            let rate = Rate::new(limit, 1000, burst).unwrap();
+            let (mut full_at, mut now) = (0, 1);
+            // In ns of an interval that have come since the bucket was empty.
+            let mut level = u64::from(burst) * rate.interval_ns;
+            for (later, cost) in steps {
+                now += later;
+                level = (level + later).min(u64::from(burst) * rate.interval_ns);
+                let passes = level >= cost * rate.interval_ns;
+                match rate.take(full_at, now, cost, cost) {
+                    Ok((taken, at)) => {
+                        prop_assert!(passes);
+                        prop_assert_eq!(taken, cost);
+                        full_at = at;
+                        level -= cost * rate.interval_ns;
+                        prop_assert_eq!(rate.left(full_at, now), level / rate.interval_ns);
+                    }
+                    Err(refused) => {
+                        prop_assert!(!passes);
+                        // Too many at once is never; else just then, and not before.
+                        if cost <= u64::from(burst) {
+                            let then = now + refused.retry_ns;
+                            prop_assert!(rate.take(full_at, then, cost, cost).is_ok());
+                            prop_assert!(rate.take(full_at, then - 1, cost, cost).is_err());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
