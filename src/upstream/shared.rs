@@ -90,13 +90,14 @@ impl Shared {
         cx: &mut Context<'_>,
     ) -> Poll<Found> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain_mut(|kept| !kept.upstream.is_over());
         let is_young =
             |kept: &Kept| policy.max_age_ms == 0 || now_ms.saturating_sub(kept.born_ms) < policy.max_age_ms;
+        // One that is too old ends with its streams, and is in no one's way until then.
+        connections.retain_mut(|kept| !kept.upstream.is_over() && is_young(kept));
         let may_open = policy.max_connections == 0 || connections.len() < policy.max_connections;
         let is_offered = !(fresh_only && may_open);
-        let mut young = connections.iter_mut().filter(|kept| is_offered && is_young(kept));
-        if let Some(kept) = young.find_map(|kept| kept.upstream.has_room().then_some(kept)) {
+        let mut offered = connections.iter_mut().filter(|_| is_offered);
+        if let Some(kept) = offered.find_map(|kept| kept.upstream.has_room().then_some(kept)) {
             kept.used_ms = now_ms;
             return Poll::Ready(Found::Stream(kept.upstream.open(speaks_web)));
         }

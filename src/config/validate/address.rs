@@ -59,6 +59,20 @@ fn hint(text: &str) -> String {
 pub(super) fn network(path: &[Key<'_>], text: &str, report: &mut Report) {
     let is_shown = !report.diagnostics.source().is_interpolated(path);
     match text.parse::<IpNet>() {
+        // Addresses are compared as IPv4 ones: it would never match.
+        Ok(IpNet::V6(network)) if network.prefix_len() >= 96 && network.addr().to_ipv4_mapped().is_some() => {
+            let error = Diagnostic::error(format!(
+                "{} is a network of IPv4 written as one of IPv6",
+                report.shown(path, text)
+            ));
+            let mapped =
+                network.addr().to_ipv4_mapped().map(|ip| format!("{ip}/{}", network.prefix_len() - 96));
+            let hint = match mapped {
+                Some(mapped) if is_shown => format!("write `{mapped}`"),
+                _ => "write it as `10.0.0.0/8`".into(),
+            };
+            report.push_at(path, error.hint(hint));
+        }
         Ok(network) if network.trunc() == network => {}
         Ok(network) => {
             let warning = Diagnostic::warning(format!("{} has host bits set", report.shown(path, text)));
