@@ -391,3 +391,25 @@ fn who_shows_a_token_passes() {
         }
     }
 }
+
+/// Whatever is asked is asked again by HTTPS, and no endpoint sees it.
+#[test]
+fn a_listener_sends_everyone_to_https() {
+    let upstream = Upstream::answering(|_, _| panic!("a request that was to be redirected"));
+    let cluster =
+        format!("[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n", upstream.address);
+    for (port, authority) in [(443, "a.test"), (8443, "a.test:8443")] {
+        let text = config(&[cluster.as_str(), &route("/*", "")].concat());
+        let with = format!("[[listener]]\nhttps_redirect = {port}\n");
+        let gateway = Gateway::start(&text.replacen("[[listener]]\n", &with, 1));
+        let mut peer = gateway.connect();
+        for target in ["/", "/a/b?c=d%20e"] {
+            peer.send(format!("POST {target} HTTP/1.1\r\nHost: a.test:80\r\nContent-Length: 0\r\n\r\n"));
+            let response = peer.response();
+            assert_eq!(response.status, 308);
+            assert_eq!(response.field("location"), Some(format!("https://{authority}{target}")));
+        }
+        peer.send("GET / HTTP/1.0\r\n\r\n");
+        assert_eq!(peer.response().status, 400, "to no host there is no way");
+    }
+}
