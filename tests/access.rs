@@ -14,25 +14,18 @@ use std::{
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use support::{Gateway, Peer, Response, Upstream, config, ok};
+use support::{Gateway, Peer, Response, Upstream, ok, route, trusting};
 
 const HERE: &str = "127.0.0.0/8";
 const ELSEWHERE: &str = "192.0.2.0/24";
 
 /// A gateway with these policies and routes before one cluster, believing its peers about their clients.
 fn gateway(endpoint: SocketAddr, rest: &str) -> Gateway {
-    let cluster = format!("[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{endpoint}\" }}]\n");
-    let text = config(&[&cluster, rest].concat());
-    Gateway::start(&text.replacen("[[listener]]\n", "[[listener]]\ntrusted_proxies = [\"127.0.0.0/8\"]\n", 1))
+    Gateway::start(&trusting(endpoint, rest))
 }
 
 fn policy(name: &str, keys: &str) -> String {
     format!("[[policy]]\nname = \"{name}\"\n{keys}\n")
-}
-
-fn route(path: &str, keys: &str) -> String {
-    let name = path.replace(['/', '*'], "");
-    format!("[[route]]\nname = \"r{name}\"\nmatch.path = \"{path}\"\ncluster = \"c\"\n{keys}\n")
 }
 
 /// What a client at this address, which a proxy names, is answered.
@@ -396,10 +389,8 @@ fn who_shows_a_token_passes() {
 #[test]
 fn a_listener_sends_everyone_to_https() {
     let upstream = Upstream::answering(|_, _| panic!("a request that was to be redirected"));
-    let cluster =
-        format!("[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n", upstream.address);
     for (port, authority) in [(443, "a.test"), (8443, "a.test:8443")] {
-        let text = config(&[cluster.as_str(), &route("/*", "")].concat());
+        let text = trusting(upstream.address, &route("/*", ""));
         let with = format!("[[listener]]\nhttps_redirect = {port}\n");
         let gateway = Gateway::start(&text.replacen("[[listener]]\n", &with, 1));
         let mut peer = gateway.connect();

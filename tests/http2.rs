@@ -2594,6 +2594,36 @@ fn what_an_endpoint_refuses_is_sent_again() {
 }
 
 #[test]
+fn an_old_connection_goes_when_it_can() {
+    let (server, mut asked) = Server::asking(server::Builder::new(), None);
+    let gateway = between(
+        server.address,
+        "pool = { max_connections = 1, max_age = \"1ms\", idle_timeout = \"1h\", queue_timeout = \"1h\" }",
+    );
+    let client = client(&gateway);
+    let used = |asked: &mut h2peers::Asked| {
+        let mut exchange = client.begin(get("/"), true);
+        let question = asked.question();
+        let connection = question.connection;
+        question.ok("");
+        assert_eq!(exchange.answer().unwrap().status, 200);
+        connection
+    };
+    let first = used(&mut asked);
+    within("another one in its place", || (used(&mut asked) > first).then_some(()));
+    // While a stream is on it and no other may be opened, it serves on.
+    let mut long = client.begin(get("/long"), true);
+    let held = asked.question();
+    for _ in 0..20 {
+        assert_eq!(used(&mut asked), held.connection);
+    }
+    let last = held.connection;
+    held.ok("long");
+    assert_eq!(long.answer().unwrap().text(), "long");
+    within("another one when that is over", || (used(&mut asked) > last).then_some(()));
+}
+
+#[test]
 fn what_a_goaway_left_out_is_sent_again() {
     let (upstream, accepted) = Upstream::manual();
     let gateway = between(upstream.address, "");

@@ -4,23 +4,14 @@
 
 mod support;
 
-use support::{Gateway, Peer, Response, Upstream, config};
+use support::{Gateway, Peer, Response, Upstream, route, trusting};
 
 fn policy(name: &str, keys: &str) -> String {
     format!("[[policy]]\nname = \"{name}\"\nrate_limit = {{ {keys} }}\n")
 }
 
 fn gateway(upstream: &Upstream, rest: &str) -> Gateway {
-    let cluster =
-        format!("[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n", upstream.address);
-    let text = config(&[&cluster, rest].concat());
-    let text = text.replacen("workers = 1", "workers = 2", 1);
-    Gateway::start(&text.replacen("[[listener]]\n", "[[listener]]\ntrusted_proxies = [\"127.0.0.0/8\"]\n", 1))
-}
-
-fn route(path: &str, keys: &str) -> String {
-    let name = path.replace(['/', '*'], "");
-    format!("[[route]]\nname = \"r{name}\"\nmatch.path = \"{path}\"\ncluster = \"c\"\n{keys}\n")
+    Gateway::start(&trusting(upstream.address, rest).replacen("workers = 1", "workers = 2", 1))
 }
 
 fn ask(peer: &mut Peer, path: &str, lines: &str) -> Response {

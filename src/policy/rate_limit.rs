@@ -10,6 +10,7 @@ use std::{hash::Hasher, sync::Arc};
 
 use self::buckets::Buckets;
 pub use self::leases::Leases;
+use crate::config::types::{self, CountedBy};
 
 /// Requests per second that a limit may allow: beyond it, what a permit takes to come back is not told apart from nothing.
 pub const REQUESTS_PER_SECOND_MAX: u64 = 1_000_000;
@@ -74,21 +75,6 @@ pub struct Refused {
     pub full_ns: u64,
 }
 
-/// What requests are counted by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CountedBy {
-    /// The client's address; of IPv6, so many bits of it.
-    ClientIp,
-    /// The consumer whose key it shows.
-    Consumer,
-    /// The route.
-    Route,
-    /// A field, by its name.
-    Header(Box<str>),
-    /// A claim of its token.
-    Claim(Box<str>),
-}
-
 /// A limit.
 #[derive(Debug, Clone)]
 pub struct RateLimit {
@@ -103,48 +89,30 @@ pub struct RateLimit {
     rate: Rate,
     /// Requests in the time that the limit is about.
     limit: u32,
-    /// The same in whole seconds, if it is.
-    window_s: Option<u64>,
+    /// What the limit is, as responses say it.
+    line: Box<[u8]>,
     /// The host's, whichever core and generation asks.
     buckets: Arc<Buckets>,
 }
 
-/// What a limit is made of.
-#[derive(Debug, Clone)]
-pub struct RateLimitOptions {
-    /// What requests are counted by.
-    pub by: Box<[CountedBy]>,
-    /// Bits of an IPv6 address that tell clients apart.
-    pub ipv6_prefix: u8,
-    /// Whether responses say what is left.
-    pub announces: bool,
-    /// Requests in the time that it is about.
-    pub limit: u32,
-    /// That time, in ms.
-    pub per_ms: u64,
-    /// Requests at once.
-    pub burst: u32,
-    /// Permits that a request takes.
-    pub cost: u32,
-    /// Keys that are told apart.
-    pub keys: u32,
-}
-
 impl RateLimit {
-    /// A limit whose buckets are all full; `None`: see [`Rate::new`].
-    pub fn new(options: RateLimitOptions) -> Option<Self> {
-        let RateLimitOptions { by, ipv6_prefix, announces, limit, per_ms, burst, cost, keys } = options;
-        let rate = Rate::new(limit, per_ms, burst)?;
-        let keys = if by.is_empty() { 1 } else { keys.clamp(1, KEYS_MAX) };
+    /// A limit whose buckets are all full; `None`: see [`Rate::new`]. `name` is a structured string's inside (RFC 9651 §3.3.3).
+    pub fn compile(name: &str, rule: &types::RateLimit) -> Option<Self> {
+        let (limit, per_ms) = (rule.limit, rule.per.as_millis());
+        let rate = Rate::new(limit, per_ms, rule.burst.unwrap_or(limit))?;
+        let keys = if rule.by.is_empty() { 1 } else { rule.keys.clamp(1, KEYS_MAX) };
+        // draft-ietf-httpapi-ratelimit-headers-10 §3: a window is whole seconds.
+        let window =
+            if per_ms.is_multiple_of(1000) { format!(";w={}", per_ms / 1000) } else { String::new() };
         Some(Self {
-            ipv6_prefix,
-            announces,
-            cost: u64::from(cost),
+            by: rule.by.as_slice().into(),
+            ipv6_prefix: rule.ipv6_prefix,
+            announces: rule.headers,
+            cost: u64::from(rule.cost),
             rate,
             limit,
-            window_s: per_ms.is_multiple_of(1000).then_some(per_ms / 1000),
+            line: format!("RateLimit-Policy: \"{name}\";q={limit}{window}\r\n").into_bytes().into(),
             buckets: Arc::new(Buckets::new(keys as usize)),
-            by,
         })
     }
 
@@ -153,11 +121,9 @@ impl RateLimit {
         self.buckets.hasher()
     }
 
-    /// The line that says what the limit is (draft-ietf-httpapi-ratelimit-headers-10 §3); `name` is a structured string's inside.
-    pub fn append_policy(&self, name: &str, lines: &mut Vec<u8>) {
-        let window = self.window_s.map(|window_s| format!(";w={window_s}")).unwrap_or_default();
-        let line = format!("RateLimit-Policy: \"{name}\";q={}{window}\r\n", self.limit);
-        lines.extend_from_slice(line.as_bytes());
+    /// The line that says what the limit is.
+    pub fn line(&self) -> &[u8] {
+        &self.line
     }
 
     /// Buckets that made room for others before they were full.
@@ -166,18 +132,18 @@ impl RateLimit {
     }
 
     #[cfg(test)]
-    fn test(limit: u32, per_ms: u64, burst: u32) -> Self {
-        Self::new(RateLimitOptions {
-            by: [CountedBy::ClientIp].into(),
-            ipv6_prefix: 64,
-            announces: true,
+    fn test(limit: u32, per: &str, burst: u32) -> Self {
+        let rule = types::RateLimit {
             limit,
-            per_ms,
-            burst,
+            per: per.parse().unwrap(),
+            burst: Some(burst),
             cost: 1,
+            by: vec![CountedBy::ClientIp],
+            ipv6_prefix: 64,
             keys: 1000,
-        })
-        .unwrap()
+            headers: true,
+        };
+        Self::compile("fair-use", &rule).unwrap()
     }
 }
 
@@ -199,11 +165,9 @@ mod tests {
 
     #[test]
     fn what_the_limit_is() {
-        let mut lines = Vec::new();
-        RateLimit::test(5, 60_000, 5).append_policy("fair-use", &mut lines);
-        RateLimit::test(5, 1500, 5).append_policy("odd", &mut lines);
-        let expected = "RateLimit-Policy: \"fair-use\";q=5;w=60\r\nRateLimit-Policy: \"odd\";q=5\r\n";
-        assert_eq!(String::from_utf8(lines).unwrap(), expected);
+        let line = |per| String::from_utf8(RateLimit::test(5, per, 5).line().into()).unwrap();
+        assert_eq!(line("1m"), "RateLimit-Policy: \"fair-use\";q=5;w=60\r\n");
+        assert_eq!(line("1500ms"), "RateLimit-Policy: \"fair-use\";q=5\r\n");
     }
 
     proptest! {

@@ -12,6 +12,7 @@ use super::{
     record::{Quota, Record},
 };
 use crate::{
+    config::types::CountedBy,
     http::{
         body::BodyReader,
         field::{FieldName, Fields},
@@ -23,7 +24,7 @@ use crate::{
         credential::Place,
         jwt::{TokenAccess, TokenFault, Verified},
         key::{KeyAccess, Shown},
-        rate_limit::{CountedBy, Passed, RateLimit, Refused},
+        rate_limit::{Passed, RateLimit, Refused},
     },
     route::{Captures, RequestView, query_values},
     table::{Listener, NO_POLICIES, Policy, Rule, Table},
@@ -317,7 +318,7 @@ fn append_quota(table: &Table, quota: Quota, lines: &mut Vec<u8>) {
     let Policy { name, rule: Rule::RateLimit(limit) } = &table.policies[quota.policy as usize] else {
         return;
     };
-    limit.append_policy(name, lines);
+    lines.extend_from_slice(limit.line());
     lines.extend_from_slice(b"RateLimit: \"");
     lines.extend_from_slice(name.as_bytes());
     lines.extend_from_slice(b"\";r=");

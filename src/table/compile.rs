@@ -27,7 +27,7 @@ use crate::{
         headers::{HeaderEdits, List},
         ip::IpAccess,
         key::{KeyAccess, KeyHash, Keys},
-        rate_limit::{CountedBy, RateLimit, RateLimitOptions},
+        rate_limit::RateLimit,
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
@@ -385,23 +385,7 @@ impl Compiler<'_, '_> {
     }
 
     fn rate_limit(&mut self, at: usize, limit: &types::RateLimit) -> Option<Rule> {
-        let by = limit.by.iter().map(|by| match by {
-            types::CountedBy::ClientIp => CountedBy::ClientIp,
-            types::CountedBy::Consumer => CountedBy::Consumer,
-            types::CountedBy::Route => CountedBy::Route,
-            types::CountedBy::Header(name) => CountedBy::Header(name.as_str().into()),
-            types::CountedBy::Claim(name) => CountedBy::Claim(name.as_str().into()),
-        });
-        let compiled = RateLimit::new(RateLimitOptions {
-            by: by.collect(),
-            ipv6_prefix: limit.ipv6_prefix,
-            announces: limit.headers,
-            limit: limit.limit,
-            per_ms: limit.per.as_millis(),
-            burst: limit.burst.unwrap_or(limit.limit),
-            cost: limit.cost,
-            keys: limit.keys,
-        });
+        let compiled = RateLimit::compile(&self.config.policy[at].name, limit);
         if compiled.is_none() {
             let path = ["policy".into(), at.into(), "rate_limit".into(), "limit".into()];
             let message =

@@ -92,14 +92,25 @@ impl Shared {
         let mut connections = self.connections.borrow_mut();
         let is_young =
             |kept: &Kept| policy.max_age_ms == 0 || now_ms.saturating_sub(kept.born_ms) < policy.max_age_ms;
-        // One that is too old ends with its streams, and is in no one's way until then.
-        connections.retain_mut(|kept| !kept.upstream.is_over() && is_young(kept));
+        // One that is too old is gone with its last stream, and counts until then.
+        connections
+            .retain_mut(|kept| !kept.upstream.is_over() && (is_young(kept) || kept.upstream.streams() > 0));
         let may_open = policy.max_connections == 0 || connections.len() < policy.max_connections;
-        let is_offered = !(fresh_only && may_open);
-        let mut offered = connections.iter_mut().filter(|_| is_offered);
-        if let Some(kept) = offered.find_map(|kept| kept.upstream.has_room().then_some(kept)) {
-            kept.used_ms = now_ms;
-            return Poll::Ready(Found::Stream(kept.upstream.open(speaks_web)));
+        let mut free = |young| {
+            let mut kept = connections.iter_mut().filter(|kept| is_young(kept) == young);
+            kept.find_map(|kept| kept.upstream.has_room().then_some(kept)).map(|kept| {
+                kept.used_ms = now_ms;
+                kept.upstream.open(speaks_web)
+            })
+        };
+        // An old one is better than none.
+        let stream = match (may_open, fresh_only) {
+            (true, true) => None,
+            (true, false) => free(true),
+            (false, _) => free(true).or_else(|| free(false)),
+        };
+        if let Some(stream) = stream {
+            return Poll::Ready(Found::Stream(stream));
         }
         if may_open && !self.is_opening.replace(true) {
             return Poll::Ready(Found::Open(Opening { shared: Rc::clone(self) }));

@@ -46,6 +46,19 @@ pub fn config(rest: &str) -> String {
     format!("[runtime]\nworkers = 1\n[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n{rest}\n")
 }
 
+/// The configuration of a gateway before a cluster `c` of this endpoint, believing its peers about their clients.
+pub fn trusting(endpoint: SocketAddr, rest: &str) -> String {
+    let cluster = format!("[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{endpoint}\" }}]\n");
+    let trusted = "[[listener]]\ntrusted_proxies = [\"127.0.0.0/8\"]\n";
+    config(&[&cluster, rest].concat()).replacen("[[listener]]\n", trusted, 1)
+}
+
+/// A route to the cluster `c`, named after its path.
+pub fn route(path: &str, keys: &str) -> String {
+    let name = path.replace(['/', '*'], "");
+    format!("[[route]]\nname = \"r{name}\"\nmatch.path = \"{path}\"\ncluster = \"c\"\n{keys}\n")
+}
+
 /// A cluster `all` of these endpoints with further keys, and a route `all` to it.
 pub fn cluster(endpoints: &[SocketAddr], keys: &str) -> String {
     weighted(&endpoints.iter().map(|address| (*address, 1)).collect::<Vec<_>>(), keys)
