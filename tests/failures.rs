@@ -6,6 +6,7 @@
 mod support;
 
 use std::{
+    io::{ErrorKind, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use support::{Gateway, Peer, Upstream, closed_port, cluster, config, get, ok, post, within};
+use support::{Gateway, Peer, Upstream, all_to_with, closed_port, cluster, config, get, ok, post, within};
 
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 
@@ -226,6 +227,51 @@ fn a_client_that_leaves_while_an_endpoint_is_connected_to_is_not_waited_for() {
     assert_eq!((client.response().text(), client.response().text()), ("there".into(), "there".into()));
 }
 
+/// Sends of a body that has no end as much as the other side takes.
+fn fill(client: &mut Peer, piece: &[u8]) {
+    client.stream.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    loop {
+        match client.stream.write(piece) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && sent > 0 => return,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_amid_a_body_that_stands_still_is_not_waited_for() {
+    let (upstream, accepted) = Upstream::manual();
+    let piece = vec![b'x'; 64 * 1024];
+    let chunk = [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
+    for (driver, framing, piece) in [
+        ("auto", "Content-Length: 1000000000", &piece),
+        ("auto", "Transfer-Encoding: chunked", &chunk),
+        ("epoll", "Content-Length: 1000000000", &piece),
+    ] {
+        let gateway = Gateway::start(
+            &all_to_with(
+                upstream.address,
+                "limits = { body_bytes = \"1GiB\" }",
+                "timeouts = { first_byte = \"1h\", idle = \"1h\" }",
+                "",
+            )
+            .replacen("workers = 1\n", &format!("workers = 1\ndriver = \"{driver}\"\n"), 1),
+        );
+        let mut client = gateway.connect();
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+        let held = accepted.next();
+        fill(&mut client, piece);
+        // An end would wait behind what was sent before it.
+        client.reset();
+        assert_eq!(gateway.log_line()["end"], "client-gone", "{driver} {framing}");
+        gateway.wait_for_figure("exchanges_active", 0);
+        drop(held);
+    }
+}
+
 /// An upstream that says this after a request, and then nothing.
 fn stalling(part: &'static str) -> Upstream {
     Upstream::scripted(move |mut peer, _| {
@@ -431,7 +477,7 @@ impl Mortal {
                 served.fetch_add(requests, Ordering::SeqCst);
                 (0..requests).all(|_| peer.try_send(ok(b"alive")))
             }
-            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
         }
     }
 

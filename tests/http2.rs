@@ -2675,6 +2675,70 @@ fn an_endpoint_that_leaves_politely_loses_nothing() {
     }
     assert!(server.accepted() <= 10);
 }
+
+#[test]
+fn a_malformed_response_is_no_reason_to_ask_again() {
+    // A status that is none, which ends the connection; a value with blanks around it; a field of HTTP/1's connections.
+    for bad in [
+        block(&[(":status", "2x0")]),
+        block(&[(":status", "200"), ("x-a", " padded ")]),
+        block(&[(":status", "200"), ("connection", "close")]),
+    ] {
+        let (upstream, accepted) = Upstream::manual();
+        let gateway = between(upstream.address, "");
+        let client = client(&gateway);
+        let mut exchange = client.begin(get("/"), true);
+        let mut frames = Frames::server(accepted.next(), &[]);
+        frames.until(|frame| frame.is(HEADERS, 1));
+        frames.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, bad));
+        let answer = exchange.answer().unwrap();
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains("response-invalid"), "{}", answer.text());
+        let line = gateway.log_line();
+        assert_eq!((&line["end"], &line["tries"]), (&"response-invalid".into(), &1.into()));
+        assert_eq!(upstream.accepted(), 1);
+    }
+}
+
+/// Servers of gRPC take offence at PINGs over connections that no one uses.
+#[test]
+fn endpoints_are_pinged_while_they_have_streams() {
+    let (idle, idles) = Upstream::manual();
+    let (busy, busies) = Upstream::manual();
+    let cluster = |name: &str, address: SocketAddr| {
+        format!(
+            "[[cluster]]\nname = \"{name}\"\nendpoints = [{{ address = \"{address}\" }}]\nprotocol = \"h2\"\n\
+             timeouts = {{ ping = \"5ms\", first_byte = \"1h\" }}\n[[route]]\nname = \"{name}\"\n\
+             match = {{ path = \"/{name}\" }}\ncluster = \"{name}\"\n"
+        )
+    };
+    let clusters = cluster("idle", idle.address) + &cluster("busy", busy.address);
+    let gateway = Gateway::start(&config(&format!("{H2C}\n{clusters}")));
+    let client = client(&gateway);
+    let is_ping = |frame: &frames::Frame| frame.kind == PING && !frame.has(frames::ACK);
+    let mut first = client.begin(get("/idle"), true);
+    let mut idle = Frames::server(idles.next(), &[]);
+    idle.until(|frame| frame.is(HEADERS, 1));
+    idle.until(is_ping);
+    idle.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, [0x89]));
+    assert_eq!(first.answer().unwrap().status, 204);
+    let _long = client.begin(get("/busy"), true);
+    let mut busy = Frames::server(busies.next(), &[]);
+    for _ in 0..20 {
+        busy.until(is_ping);
+    }
+    // Meanwhile there were none, but for one that was on its way.
+    let mut second = client.begin(get("/idle"), true);
+    let mut pings = 0;
+    while !idle.until(|frame| is_ping(frame) || frame.is(HEADERS, 3)).is(HEADERS, 3) {
+        pings += 1;
+    }
+    assert!(pings <= 1, "{pings}");
+    // Who does not answer is given up.
+    idle.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, [0x89]));
+    assert_eq!(second.answer().unwrap().status, 204);
+}
+
 #[test]
 fn a_connection_lost_before_a_response() {
     let (server, mut asked) = Server::asking(server::Builder::new(), None);

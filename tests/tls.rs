@@ -692,6 +692,24 @@ fn a_host_of_another_certificate_is_misdirected() {
             assert_eq!(client.ending(), Ending::Said);
         }
     }
+    // Another listener's names are no one's here.
+    let other = ground.root.pair(&["other.test"]);
+    let listener = format!(
+        "[[listener]]\nname = \"second\"\naddress = \"127.0.0.1:0\"\n{}\n",
+        secured(&[ground.files.pair("other", &other)], "")
+    );
+    let both = Gateway::start(&config(&format!("{}\n{listener}{HERE}", secured(&pairs, ""))));
+    for (name, host, status) in [
+        ("a.test", "other.test", 421),
+        ("unknown.test", "other.test", 421),
+        ("a.test", "unknown.test", 200),
+        // They agree, though not with the port.
+        ("other.test", "other.test", 200),
+    ] {
+        let mut client = try_secure(&both, &client, name).unwrap();
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.response().status, status, "{host} by {name}");
+    }
     // Sessions that are resumed know the name that was asked for too.
     let mut again = try_secure(&gateway, &client, "x.wild.test").unwrap();
     assert!(again.is_resumed());

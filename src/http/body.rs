@@ -110,6 +110,16 @@ impl BodyReader {
         }
     }
 
+    /// Drops the trailers, once they are here, whose name `keeps` does not want.
+    #[inline]
+    pub fn retain_trailers(&mut self, keeps: impl Fn(&[u8]) -> bool) {
+        if let Framing::Chunked(decoder) = &mut self.framing
+            && !decoder.trailers().is_empty()
+        {
+            decoder.retain_trailers(keeps);
+        }
+    }
+
     /// Takes received bytes: moves the payload in them to the front and says where the body ends.
     #[inline]
     pub fn take(&mut self, bytes: &mut [u8]) -> Result<Taken, BodyError> {

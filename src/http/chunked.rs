@@ -155,6 +155,16 @@ impl ChunkedDecoder {
         if self.is_done() { &self.trailers } else { &[] }
     }
 
+    /// Drops the trailers whose name `keeps` does not want. Before the body has ended there are none to drop.
+    pub fn retain_trailers(&mut self, keeps: impl Fn(&[u8]) -> bool) {
+        if !self.is_done() {
+            return;
+        }
+        let is_kept = |line: &&[u8]| keeps(line.split(|byte| *byte == b':').next().unwrap_or_default());
+        let lines = self.trailers.split_inclusive(|byte| *byte == b'\n');
+        self.trailers = lines.filter(is_kept).flatten().copied().collect();
+    }
+
     /// Decodes the next piece of the body in place: the payload in it is moved to its front. After an error the body
     /// is broken, and every further call says so again; the bytes given are then worthless.
     pub fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, ChunkError> {

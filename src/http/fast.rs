@@ -62,7 +62,7 @@ pub(super) fn fields(
                 return Some(at + 2);
             }
             colon = colon_behind(bytes, colon)?;
-            fields.note_odd(&bytes[at..colon]);
+            fields.note_odd();
         }
         if colon == at || fields.len() == fields_max {
             return None;

@@ -281,7 +281,7 @@ pub struct Fields {
     list: Vec<Field>,
     names: NameSet,
     marked: Places,
-    has_underscores: bool,
+    has_odd_names: bool,
 }
 
 /// A bit for each field of a head, by its place.
@@ -306,7 +306,7 @@ impl Fields {
         self.list.clear();
         self.names = NameSet::NONE;
         self.marked = Places::default();
-        self.has_underscores = false;
+        self.has_odd_names = false;
     }
 
     /// Appends one, at most [`FIELDS_MAX`] of them. `is_canonical`: its line is `name: value` and CRLF, with nothing
@@ -320,16 +320,16 @@ impl Fields {
         self.list.push(field);
     }
 
-    /// Notes what is odd in a name that has other bytes than letters, digits and `-`.
-    pub(super) fn note_odd(&mut self, name: &[u8]) {
-        self.has_underscores |= name.contains(&b'_');
+    /// Notes that a name has other bytes than letters, digits and `-`.
+    pub(super) fn note_odd(&mut self) {
+        self.has_odd_names = true;
     }
 
-    /// Whether there is a name with `_` in it. Upstreams that show fields as variables (RFC 3875 §4.1.18, and what came after it)
-    /// take such a name for the one with `-`.
+    /// Whether there is a name with `_` or `.` or the like in it. Upstreams that show fields as variables (RFC 3875 §4.1.18, and what
+    /// came after it) take such a name for the one with `-`.
     #[inline]
-    pub fn has_underscores(&self) -> bool {
-        self.has_underscores
+    pub fn has_odd_names(&self) -> bool {
+        self.has_odd_names
     }
 
     /// Makes those that `ends` says end at this hop.

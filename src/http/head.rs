@@ -240,7 +240,9 @@ pub(super) fn collect(
             && value_at.start as usize == name_at.end() + 2
             && bytes[value_at.end()..].starts_with(b"\r\n");
         noted.note(name, value_at);
-        fields.note_odd(header.name.as_bytes());
+        if header.name.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-') {
+            fields.note_odd();
+        }
         fields.push(Field { name, hop: name.is_hop_by_hop(), name_at, value_at }, is_canonical);
     }
     if clean { Ok(()) } else { Err(LineError::BareLf) }

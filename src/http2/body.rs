@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 
 use super::{
     grpc_web::{Decoder, GrpcWeb},
@@ -178,8 +178,24 @@ impl Incoming {
 pub(super) fn broken(error: &h2::Error) -> io::Error {
     match error.get_io() {
         Some(error) => error.kind().into(),
+        // What came breaks the rules, and was answered so from here.
+        None if error.is_library() && error.reason().is_some_and(is_rule) => {
+            io::ErrorKind::InvalidData.into()
+        }
         None => io::ErrorKind::ConnectionReset.into(),
     }
+}
+
+/// Whether it stands for a rule that was broken (RFC 9113 §7).
+fn is_rule(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::PROTOCOL_ERROR
+            | Reason::COMPRESSION_ERROR
+            | Reason::FLOW_CONTROL_ERROR
+            | Reason::FRAME_SIZE_ERROR
+            | Reason::STREAM_CLOSED
+    )
 }
 
 /// A body that goes.

@@ -17,7 +17,7 @@ use http::{Request, Response, StatusCode};
 
 use super::{
     body::{Armed, Incoming, Outgoing},
-    heartbeat::Heartbeat,
+    heartbeat::{CLIENT_BEAT_MS, Heartbeat},
     io::{Io, WORK_PER_POLL, shaken},
     message::{Malformed, Put, put_request, response_of, room_for},
     toll::Toll,
@@ -117,7 +117,7 @@ impl Downstream {
             .enable_connect_protocol();
         let (is_secured, budget, toll) = (io.is_secured(), io.budget(), io.with_toll(limits.head_bytes));
         let mut connection = shaken(&budget, builder.handshake(io)).await?;
-        let heartbeat = Heartbeat::new(connection.ping_pong(), deadline);
+        let heartbeat = Heartbeat::new(connection.ping_pong(), CLIENT_BEAT_MS, deadline);
         Ok(Self {
             connection,
             is_secured,
@@ -159,7 +159,7 @@ impl Downstream {
                     }
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(None),
-                Poll::Pending => return self.heartbeat.poll(deadline, cx).map(|()| None),
+                Poll::Pending => return self.heartbeat.poll(true, deadline, cx).map(|()| None),
             }
         }
     }

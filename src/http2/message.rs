@@ -198,7 +198,7 @@ impl Head<'_> {
 pub(super) fn trailer_lines(trailers: &HeaderMap) -> Vec<u8> {
     let mut lines = Vec::new();
     for (name, value) in trailers {
-        if is_of_connection(name) {
+        if is_no_trailer(name) {
             continue;
         }
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
@@ -217,7 +217,7 @@ pub(super) fn trailers_of(lines: &[u8]) -> HeaderMap {
         let value = line[colon + 1..].trim_ascii();
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
-            && !is_of_connection(&name)
+            && !is_no_trailer(&name)
         {
             trailers.append(name, value);
         }
@@ -393,6 +393,11 @@ fn put_fields(fields: &HeaderMap, head: &mut Head<'_>) {
         head.fits &= !is_padded(value);
         head.put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
+}
+
+/// Fields that must not come behind the content.
+fn is_no_trailer(name: &HeaderName) -> bool {
+    is_of_connection(name) || FieldName::recognise(name.as_str().as_bytes()).is_forbidden_in_trailers()
 }
 
 /// Fields that are about a connection of HTTP/1 (RFC 9113 §8.2.2).

@@ -83,12 +83,14 @@ impl std::fmt::Debug for Upstream {
 impl Upstream {
     /// Shakes hands over a connection. Bounded by the caller's deadline. The future that comes with it does the I/O of all
     /// streams, and is to be spawned; it ends when the connection does, or when the last clone has gone and its streams have.
+    /// `ping_ms`: between two PINGs while there are streams; 0: none are sent.
     ///
     /// # Errors
     /// The endpoint does not speak HTTP/2, or has left.
     pub async fn connect(
         stream: Stream,
         head_bytes: u32,
+        ping_ms: u64,
         deadline: Deadline,
     ) -> Result<(Self, impl Future<Output = ()> + 'static), h2::Error> {
         let is_secured = stream.session().is_some();
@@ -116,7 +118,7 @@ impl Upstream {
             is_secured,
             head: RefCell::default(),
         });
-        let driver = drive(connection, budget, deadline, Rc::clone(&common));
+        let driver = drive(connection, budget, ping_ms, deadline, Rc::clone(&common));
         Ok((Self { sender, connection: common }, driver))
     }
 
@@ -163,10 +165,11 @@ impl Upstream {
 async fn drive(
     mut connection: Connection<Io, Bytes>,
     budget: Rc<Cell<u32>>,
+    ping_ms: u64,
     deadline: Deadline,
     common: Rc<Common>,
 ) {
-    let mut heartbeat = Heartbeat::new(connection.ping_pong(), &deadline);
+    let mut heartbeat = Heartbeat::new(connection.ping_pong(), ping_ms, &deadline);
     let mut connection = pin!(connection);
     poll_fn(|cx| {
         deadline.wake_with(cx.waker());
@@ -175,7 +178,7 @@ async fn drive(
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        heartbeat.poll(&deadline, cx)
+        heartbeat.poll(common.streams.get() > 0, &deadline, cx)
     })
     .await;
     common.is_over.set(true);
@@ -320,8 +323,8 @@ impl StreamTx {
                     shared.body = (!ends).then(|| Outgoing::new(send, body).decoded(decoder));
                 }
                 Some(Err(error)) => shared.failure = Some(common.failed(&error)),
-                // HTTP/2 cannot say it: an upgrade, for one.
-                None => shared.failure = Some(io::ErrorKind::InvalidData),
+                // HTTP/2 cannot say it.
+                None => shared.failure = Some(io::ErrorKind::InvalidInput),
             }
             if let Some(waker) = shared.waiting.take() {
                 waker.wake();

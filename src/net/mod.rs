@@ -21,4 +21,4 @@ pub use listen::{Accepted, BoundListener, Listener, bind};
 pub use pipe::Pipe;
 pub use ring::{buffers_provided, calm_down};
 pub use runtime::{Driver, run, spawn};
-pub use stream::{Outcome, Rx, Socket, Stream, Tx};
+pub use stream::{Outcome, Probe, Rx, Socket, Stream, Tx};

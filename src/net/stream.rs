@@ -171,6 +171,12 @@ impl Rx {
         peeked >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
     }
 
+    /// Tells, as long as the stream is open, whether the peer has left: by an error of the socket, or by the end of what it sends
+    /// where it `leaves_with_its_end`.
+    pub fn probe(&self, leaves_with_its_end: bool) -> Probe {
+        Probe { fd: self.fd, leaves_with_its_end, awaited: 0 }
+    }
+
     /// Waits until there is something to receive, or the peer's end. Only for a socket that can be spliced.
     pub async fn readable(&self) -> io::Result<()> {
         ready_for(self.fd(), libc::POLLIN).await
@@ -209,6 +215,42 @@ impl Rx {
             Err(_) => count(Count::Error),
         }
         Poll::Ready(outcome)
+    }
+}
+
+/// Asks whether a socket's peer is still there, while the socket is open.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    fd: RawFd,
+    /// Whether the end of what it sends is its leave.
+    leaves_with_its_end: bool,
+    /// Bytes still to come from it, at least.
+    awaited: u64,
+}
+
+impl Probe {
+    /// The same, for a peer of which so many bytes are still to come, at least: if it ends before them it has left.
+    pub fn awaiting(self, bytes: u64) -> Self {
+        Self { awaited: bytes, ..self }
+    }
+
+    /// Whether it has left. Up to two system calls.
+    pub fn has_left(self) -> bool {
+        let mut poll = libc::pollfd { fd: self.fd, events: libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one valid pollfd, no waiting.
+        let has_ended = unsafe { libc::poll(&raw mut poll, 1, 0) == 1 };
+        if !has_ended || poll.revents != libc::POLLRDHUP {
+            return has_ended;
+        }
+        self.leaves_with_its_end || self.waiting() < self.awaited
+    }
+
+    /// Bytes that can be received.
+    fn waiting(self) -> u64 {
+        let mut queued: libc::c_int = 0;
+        // SAFETY: the kernel writes one int.
+        unsafe { libc::ioctl(self.fd, libc::FIONREAD, &raw mut queued) };
+        u64::try_from(queued).unwrap_or(0)
     }
 }
 
@@ -334,5 +376,57 @@ impl Tx {
     pub fn finish(&mut self) {
         // SAFETY: the descriptor is open for as long as `self`; shutdown touches no memory.
         unsafe { libc::shutdown(self.fd, libc::SHUT_WR) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{Shutdown, TcpListener, TcpStream},
+        time::Duration,
+    };
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (peer, listener.accept().unwrap().0)
+    }
+
+    /// Waits for what the kernel brings over the loopback in its own time.
+    fn receives(own: &TcpStream, count: usize) {
+        own.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut bytes = vec![0; count + 1];
+        while own.peek(&mut bytes).unwrap() < count {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_peer_leaves_with_its_end_or_before_what_was_awaited() {
+        let (mut peer, own) = pair();
+        let probe = |leaves_with_its_end| Probe { fd: own.as_raw_fd(), leaves_with_its_end, awaited: 0 };
+        peer.write_all(b"body").unwrap();
+        receives(&own, 4);
+        assert!(!probe(true).awaiting(9).has_left());
+        peer.shutdown(Shutdown::Write).unwrap();
+        while !probe(true).has_left() {
+            std::thread::yield_now();
+        }
+        assert!(probe(false).awaiting(5).has_left());
+        assert!(!probe(false).awaiting(4).has_left() && !probe(false).has_left());
+    }
+
+    #[test]
+    fn a_peer_that_resets_has_left() {
+        let (peer, own) = pair();
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        let probe = Probe { fd: own.as_raw_fd(), leaves_with_its_end: false, awaited: 0 };
+        while !probe.has_left() {
+            std::thread::yield_now();
+        }
     }
 }

@@ -26,11 +26,13 @@ impl CertAccess {
     }
 }
 
-/// Whether a name is the one that is wanted: the same, or with one label in place of `*`.
+/// Whether a name is the one that is wanted: the same, or with one label in place of `*`, which no certificate brings itself.
 fn is_for(name: &str, wanted: &str) -> bool {
     match wanted.strip_prefix("*.") {
         None => name == wanted,
-        Some(below) => name.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == below),
+        Some(below) => {
+            name.split_once('.').is_some_and(|(label, rest)| !matches!(label, "" | "*") && rest == below)
+        }
     }
 }
 
@@ -72,6 +74,7 @@ mod tests {
             (&["b.test"], 0, false),
             (&["d.c.b.test"], 0, false),
             (&[".b.test"], 0, false),
+            (&["*.b.test", "*.a.test"], 0, false),
             (&["xb.test", "a.test.x", "xa.test"], 0, false),
             (&[], 0, false),
             (&[], 1, true),

@@ -264,8 +264,12 @@ mod tests {
             assert!(!edits.removes(name.as_bytes()), "{name}");
         }
         let mut out = b"Host: a\r\n".to_vec();
-        edits.append(&Always(b"4\r\n2"), &mut out).unwrap();
+        edits.append(&Always(b"42"), &mut out).unwrap();
         let expected = "Host: a\r\nX-User: 42!\r\nX-Zone: a\r\nCache-Tag: 42\r\nx-debug: fresh\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        edits.append(&Always(b"4\r\n2"), &mut out).unwrap();
+        let expected = "X-User: !\r\nX-Zone: a\r\nCache-Tag: \r\nx-debug: fresh\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

@@ -42,6 +42,7 @@ pub(super) async fn accept(
     listener: usize,
     deadline: Deadline,
 ) -> Option<Box<Connection>> {
+    let began_ms = core.clock.now_ms();
     let limit_ms = core.generation().table.listeners[listener].timeouts.handshake_ms;
     let header = secure::in_its_time(&core, &deadline, limit_ms, header(&mut socket)).await;
     let (addresses, rest) = match header.unwrap_or(Err(NotAnnounced::Late)) {
@@ -61,7 +62,8 @@ pub(super) async fn accept(
     };
     let rest = Some(rest).filter(|rest| !rest.is_empty());
     if core.generation().table.listeners[listener].tls.is_some() {
-        return secure::accept(core, socket, ends, listener, deadline, rest).await;
+        let spent_ms = core.clock.now_ms().saturating_sub(began_ms);
+        return secure::accept(core, socket, ends, listener, deadline, (rest, spent_ms)).await;
     }
     let mut connection = Connection::new(core, Stream::plain(socket), ends, listener, deadline);
     connection.keep(rest);

@@ -12,7 +12,7 @@ use super::{
     generation::Generation,
     heads, policies,
     record::{Quota, Record},
-    relay::sent,
+    relay::{Stall, sent},
     reply,
 };
 use crate::{
@@ -142,9 +142,8 @@ async fn send(
     let Connection { stream, deadline, .. } = &mut *x.connection;
     loop {
         x.record.sent += out.len() as u64;
-        let stall_ms = x.listener.timeouts.write_stall_ms;
-        out =
-            sent(&mut stream.tx, out, deadline, Timer::Response, stall_ms).await.map_err(Error::of_client)?;
+        let stall = Stall::after(x.listener.timeouts.write_stall_ms);
+        out = sent(&mut stream.tx, out, deadline, Timer::Response, stall).await.map_err(Error::of_client)?;
         if unsent.is_empty() {
             return Ok(keep_alive);
         }
@@ -206,8 +205,8 @@ pub(super) async fn refuse(
     record.on_answer(reply.status);
     record.sent += out.len() as u64;
     connection.deadline.clear(Timer::Exchange);
-    let stall_ms = table.listeners[connection.listener].timeouts.write_stall_ms;
-    match sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, stall_ms).await {
+    let stall = Stall::after(table.listeners[connection.listener].timeouts.write_stall_ms);
+    match sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, stall).await {
         Ok(_) if keep_alive => Next::KeepAlive,
         Ok(_) => Next::Linger,
         Err(_) => Next::Close,

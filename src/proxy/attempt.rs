@@ -10,12 +10,12 @@ use super::{
     exchange::{Asked, Exchange, Next, Target},
     facts::{Facts, RouteFacts},
     generation::Generation,
-    heads,
+    heads::{self, KeptBack, Withheld},
     incoming::{Incoming, ReceivedHead},
     outgoing::{Outgoing, Progress, beside},
     policies,
     record::Record,
-    relay::{Failed, Relay, Relayed, Unsent, Wait, append_payload, copy_of, end_sent, sent, settled},
+    relay::{Failed, Relay, Relayed, Stall, Unsent, Wait, append_payload, copy_of, end_sent, sent, settled},
     tunnel::{Patience, Tunnelled},
 };
 use crate::{
@@ -69,6 +69,10 @@ pub(super) async fn attempt(
     };
     let progress = Progress::default();
     let began = Cell::new(false);
+    let facts = asked.facts;
+    let withheld = Withheld::new(&facts, &asked.route.request_headers, &generation.table.forwarding);
+    let passes_trailer = |name: &[u8]| withheld.passes_trailer(name);
+    asked.body.retain_trailers(passes_trailer);
 
     let result = {
         let outgoing = Outgoing {
@@ -80,9 +84,10 @@ pub(super) async fn attempt(
             progress: &progress,
             body_idle_ms: listener.timeouts.body_idle_ms,
             first_byte_ms: target.cluster.first_byte_ms,
-            send_ms: target.cluster.idle_ms,
+            stall: Stall::after(target.cluster.idle_ms),
             half_close: listener.half_close,
             has_next: !asked.rest.is_empty() || connection_has_next,
+            passes_trailer: &passes_trailer,
         };
         let responding = Responding {
             core,
@@ -196,7 +201,7 @@ enum Responded {
     },
 }
 
-impl Responding<'_> {
+impl<'a> Responding<'a> {
     async fn run(mut self, response: &mut ResponseHead) -> Result<Responded, Error> {
         let ReceivedHead { mut buf, head_len } = self.final_head(response).await?;
         self.progress.answered.set(true);
@@ -208,6 +213,8 @@ impl Responding<'_> {
         let framing = response.body(self.facts.head.method);
         let mut body = BodyReader::response(framing);
         let taken = body.take(&mut buf.filled_mut()[head_len..]).map_err(Error::of_response_body)?;
+        let kept_back = self.kept_back();
+        body.retain_trailers(|name| !kept_back.has(name));
         // Bytes behind the response belong to no one: they are dropped, and the connection with them. A buffer that is
         // full hides whether there are any.
         let has_excess = body.is_done() && (head_len + taken.consumed < buf.len() || buf.spare_len() == 0);
@@ -272,6 +279,7 @@ impl Responding<'_> {
                     &mut out,
                     response,
                     &buf.filled()[..head_len],
+                    self.kept_back(),
                     &self.generation.table.forwarding,
                 )
                 .map_err(|_| Error::ResponseHead(ResponseError::HeadTooLarge))?;
@@ -313,6 +321,12 @@ impl Responding<'_> {
         Ok(Responded::Tunnel { rest: Some(buf).filter(|buf| !buf.is_empty()) })
     }
 
+    /// What of the response does not go on.
+    fn kept_back(&self) -> KeptBack<'a> {
+        let chain = &self.generation.table.chains[self.record.chain as usize];
+        KeptBack { edits: &self.route.response_headers, is_shared: chain.cors.is_some() }
+    }
+
     fn write_head(
         &mut self,
         out: &mut Buf,
@@ -347,8 +361,7 @@ impl Responding<'_> {
                 keep_alive,
                 version: self.version,
                 is_tunnel: is_tunnel(response.status, self.facts.head.method),
-                edits: &self.route.response_headers,
-                is_shared: table.chains[self.record.chain as usize].cors.is_some(),
+                kept_back: self.kept_back(),
                 lines: self.lines,
                 forwarding: &self.generation.table.forwarding,
                 date: self.core.clock.date(),
@@ -361,22 +374,22 @@ impl Responding<'_> {
 
     async fn send(&mut self, out: Buf) -> Result<Buf, Error> {
         self.record.sent += out.len() as u64;
-        let stall_ms = self.listener.timeouts.write_stall_ms;
-        sent(self.client, out, self.deadline, Timer::Response, stall_ms).await.map_err(Error::of_client)
+        let stall = Stall::after(self.listener.timeouts.write_stall_ms);
+        sent(self.client, out, self.deadline, Timer::Response, stall).await.map_err(Error::of_client)
     }
 
     /// Starts the last send of an exchange whose connection lives on; who waits for the next request looks after it.
     async fn send_unwatched(&mut self, out: Buf) -> Result<(), Error> {
         self.record.sent += out.len() as u64;
-        let stall_ms = self.listener.timeouts.write_stall_ms;
-        settled(self.client, self.deadline, Timer::Response, stall_ms).await.map_err(Error::of_client)?;
+        let stall = Stall::after(self.listener.timeouts.write_stall_ms);
+        settled(self.client, self.deadline, Timer::Response, stall).await.map_err(Error::of_client)?;
         self.client.arm(out);
         Ok(())
     }
 
     async fn send_trailers(&mut self, body: &BodyReader, spare: Buf) -> Result<Buf, Error> {
-        let stall_ms = self.listener.timeouts.write_stall_ms;
-        let end = end_sent(self.client, body, spare, self.deadline, Timer::Response, stall_ms);
+        let stall = Stall::after(self.listener.timeouts.write_stall_ms);
+        let end = end_sent(self.client, body, spare, self.deadline, Timer::Response, stall);
         let (spare, count) = end.await.map_err(Error::of_client)?;
         self.record.sent += count;
         Ok(spare)
@@ -389,6 +402,7 @@ impl Responding<'_> {
         buf: Buf,
     ) -> Result<Relayed, Error> {
         let (received, sent) = (Cell::new(0), Cell::new(0));
+        let kept_back = self.kept_back();
         let relay = Relay {
             rx: self.incoming.upstream,
             tx: self.client,
@@ -396,11 +410,13 @@ impl Responding<'_> {
             deadline: self.deadline,
             timer: Timer::Response,
             receive_ms: self.target.cluster.idle_ms,
-            send_ms: self.listener.timeouts.write_stall_ms,
+            stall: Stall::after(self.listener.timeouts.write_stall_ms),
+            leaves_with_its_end: None,
             received: &received,
             sent: &sent,
             beyond: 1,
             is_copied: false,
+            passes_trailer: &|name| !kept_back.has(name),
         };
         let result = relay.run(body, buf).await;
         self.record.sent += sent.get();
@@ -409,7 +425,9 @@ impl Responding<'_> {
             Failed::Receive(Wait::ExchangeTimeout) | Failed::Send(Wait::ExchangeTimeout) => {
                 Error::ExchangeTimeout
             }
-            Failed::Receive(Wait::Broken | Wait::Malformed | Wait::Refused) => Error::ResponseBody,
+            Failed::Receive(Wait::Broken | Wait::Malformed | Wait::Refused | Wait::Abandoned) => {
+                Error::ResponseBody
+            }
             Failed::Body(error) => Error::of_response_body(error),
             Failed::Send(wait) => Error::of_client(wait),
             Failed::NoBuffer | Failed::Receive(Wait::NoBuffer) => Error::NoBuffer,

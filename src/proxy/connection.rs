@@ -16,7 +16,7 @@ use super::{
     error::Error,
     exchange::{Next, exchange},
     multiplex,
-    relay::{Unwatched, Wait, received, sent, settled, with_room},
+    relay::{Stall, Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
     secure, slot,
     tunnel::{Tunnelled, carry},
@@ -107,7 +107,7 @@ pub fn serve(
     serve_all(if !rules.announced.is_empty() && is_trusted(peer.ip(), &rules.announced) {
         Beginning::Header(Box::pin(announced::accept(core, socket, ends, listener, deadline)))
     } else if rules.tls.is_some() {
-        Beginning::Handshake(Box::pin(secure::accept(core, socket, ends, listener, deadline, None)))
+        Beginning::Handshake(Box::pin(secure::accept(core, socket, ends, listener, deadline, (None, 0))))
     } else {
         let stream = Stream::plain(socket);
         Beginning::Request(Box::new(Connection::new(core, stream, ends, listener, deadline)))
@@ -187,7 +187,9 @@ pub(super) async fn serve_requests(mut connection: Box<Connection>) {
         return Box::pin(carry(connection)).await;
     }
     // The last response may still be on its way out.
-    if settled(&mut connection.stream.tx, &connection.deadline, Timer::Response, LINGER_MS).await.is_ok()
+    if settled(&mut connection.stream.tx, &connection.deadline, Timer::Response, Stall::after(LINGER_MS))
+        .await
+        .is_ok()
         && next == Next::Linger
     {
         // On the heap, so that connections which never linger need no room for it.
@@ -320,19 +322,19 @@ impl Connection {
         }
         let core = Rc::clone(&self.core);
         let keep_alive_ms = core.generation().table.listeners[self.listener].timeouts.keep_alive_ms;
-        let stall_ms = core.generation().table.listeners[self.listener].timeouts.write_stall_ms;
+        let stall = Stall::after(core.generation().table.listeners[self.listener].timeouts.write_stall_ms);
         self.deadline.set(Timer::Request, keep_alive_ms);
         let mut was_told = false;
         // The last response may still be on its way out.
         let is_sending = self.stream.tx.is_sending();
         let mut send =
-            is_sending.then(|| Unwatched::leave(&self.stream.tx, &self.deadline, Timer::Response, stall_ms));
+            is_sending.then(|| Unwatched::leave(&self.stream.tx, &self.deadline, Timer::Response, stall));
         let received = poll_fn(|cx| {
             if let Poll::Ready(received) = self.stream.rx.poll_recv(cx) {
                 return Poll::Ready(Some(received));
             }
             if let Some(unwatched) = &mut send {
-                match unwatched.poll(&mut self.stream.tx, cx, &self.deadline, Timer::Response, stall_ms) {
+                match unwatched.poll(&mut self.stream.tx, cx, &self.deadline, Timer::Response, stall) {
                     Poll::Pending => {}
                     Poll::Ready(Ok(())) => send = None,
                     Poll::Ready(Err(_)) => return Poll::Ready(None),
@@ -423,7 +425,7 @@ impl Connection {
             Wait::ExchangeTimeout => refused(Error::Drained, None, began_us),
             Wait::Timeout => refused(Error::HeadTimeout, None, began_us),
             Wait::NoBuffer => refused(Error::NoBuffer, None, began_us),
-            Wait::Broken | Wait::Malformed | Wait::Refused => NoRequest::Quiet,
+            Wait::Broken | Wait::Malformed | Wait::Refused | Wait::Abandoned => NoRequest::Quiet,
         })
     }
 
@@ -475,7 +477,10 @@ pub async fn reject(core: Rc<Core>, socket: net::Stream) {
     let Some(out) = overloaded(&core) else { return };
     let ends = Ends { peer: SocketAddr::from(([0, 0, 0, 0], 0)), local: None };
     let mut connection = Connection::new(core, Stream::plain(socket), ends, 0, deadline);
-    if sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, LINGER_MS).await.is_ok() {
+    if sent(&mut connection.stream.tx, out, &connection.deadline, Timer::Response, Stall::after(LINGER_MS))
+        .await
+        .is_ok()
+    {
         connection.linger().await;
     }
 }

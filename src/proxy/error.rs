@@ -149,7 +149,7 @@ impl Error {
         match wait {
             Wait::Timeout => Self::WriteStall,
             Wait::ExchangeTimeout => Self::ExchangeTimeout,
-            Wait::Broken | Wait::Malformed | Wait::Refused => Self::ClientGone,
+            Wait::Broken | Wait::Malformed | Wait::Refused | Wait::Abandoned => Self::ClientGone,
             Wait::NoBuffer => Self::NoBuffer,
         }
     }

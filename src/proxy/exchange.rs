@@ -23,7 +23,7 @@ use super::{
     guard::guard,
     policies::{self, Preflight},
     record::{Kept, Record},
-    relay::{Wait, overdue, poll_received, settled},
+    relay::{Stall, Wait, overdue, poll_received, settled},
     secure,
     tunnel::Notes,
 };
@@ -115,11 +115,8 @@ pub(super) async fn exchange(
     let may_live_on = scratch.request.method != Method::Connect && connection.may_live_on(listener);
     let keep_alive = scratch.request.keep_alive && may_live_on;
     // The response before this one may still be on its way out: it comes first.
-    let stall_ms = listener.timeouts.write_stall_ms;
-    let before = settled(&mut connection.stream.tx, &connection.deadline, Timer::Response, stall_ms).await;
-    if before.is_err() {
-        return Next::Close;
-    }
+    let stall = Stall::after(listener.timeouts.write_stall_ms);
+    let before = settled(&mut connection.stream.tx, &connection.deadline, Timer::Response, stall).await;
     let mut exchange = Exchange {
         core: &core,
         generation: &generation,
@@ -129,7 +126,11 @@ pub(super) async fn exchange(
         keep_alive,
         version: scratch.request.version,
     };
-    let next = match serve_request(&mut exchange, scratch, &mut request).await {
+    let served = match before {
+        Ok(()) => serve_request(&mut exchange, scratch, &mut request).await,
+        Err(wait) => Err(Error::of_client(wait)),
+    };
+    let next = match served {
         Ok(next) => next,
         Err(error) => {
             let is_cut = error == Error::ExchangeTimeout && core.is_cutting();
@@ -451,8 +452,9 @@ async fn acquire_stream(
     let core = x.core;
     // For a connection that someone else opens, or for a stream to end.
     let limit = (target.cluster.connect_ms.max(policy.queue_timeout_ms), Error::QueueTimeout);
+    let mut asking = pool.shared.ask();
     let found = waited(x, may_watch, limit, |cx| {
-        pool.shared.poll_stream(policy, (target.cluster.grpc_web, needs_fresh), core.clock.now_ms(), cx)
+        asking.poll(policy, (target.cluster.grpc_web, needs_fresh), core.clock.now_ms(), cx)
     });
     match found.await? {
         Found::Stream(stream) => {
@@ -485,8 +487,9 @@ async fn open_shared(
             return Ok::<_, Error>(Connected::Http1(stream));
         }
         let deadline = core.deadlines.register();
-        let (upstream, driver) =
-            Upstream::connect(stream, head_bytes, deadline).await.map_err(|_| Error::UpstreamClosed)?;
+        let (upstream, driver) = Upstream::connect(stream, head_bytes, target.cluster.ping_ms, deadline)
+            .await
+            .map_err(|_| Error::UpstreamClosed)?;
         Ok(Connected::Http2(upstream, driver))
     });
     let limit = (target.cluster.connect_ms, Error::ConnectTimeout);

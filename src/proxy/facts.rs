@@ -341,11 +341,7 @@ fn write_tls(session: &Session, variable: TlsVariable, value: &mut Value<'_>) {
         TlsVariable::Cipher => value.put(session.cipher.as_bytes()),
         TlsVariable::ServerName => value.put(session.server_name.as_deref().unwrap_or_default().as_bytes()),
         TlsVariable::ClientSubject => value.put(peer.map_or("", |peer| &peer.subject).as_bytes()),
-        TlsVariable::ClientNames => {
-            value.put(peer.map_or_else(String::new, |peer| peer.all_names()).as_bytes())
-        }
-        TlsVariable::ClientFingerprint => {
-            value.put(peer.map_or_else(String::new, |peer| peer.fingerprint_hex()).as_bytes());
-        }
+        TlsVariable::ClientNames => value.put(peer.map_or("", |peer| &peer.all_names).as_bytes()),
+        TlsVariable::ClientFingerprint => value.put(peer.map_or("", |peer| &peer.fingerprint_hex).as_bytes()),
     }
 }

@@ -70,7 +70,8 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     } else {
         request_line(&mut to, parts);
     }
-    let mut names = disowned(forwarding, facts.is_trusted);
+    let withheld = Withheld::new(facts, edits, forwarding);
+    let mut names = withheld.names;
     if first.is_empty() {
         names = names.and(FieldName::Host);
     }
@@ -78,16 +79,9 @@ pub(super) fn request(out: &mut Buf, parts: &RequestParts<'_>) -> Result<(), Err
     if hides_cookies {
         names = names.and(FieldName::Cookie);
     }
-    let is_removed = |name: &[u8]| edits.removes(name) || (facts.hides() && facts.hides_field(name));
-    let poses = |name: &[u8]| {
-        as_hyphens(name, |meant| {
-            let known = FieldName::recognise(meant);
-            NOT_BY_ANOTHER_NAME.union(names).has(known) || known.is_hop_by_hop() || is_removed(meant)
-        })
-    };
-    let has_underscores = head.fields.has_underscores();
-    let removes = |name: &[u8]| is_removed(name) || (has_underscores && poses(name));
-    let removes = (edits.removes_any() || facts.hides() || has_underscores).then_some(removes);
+    let has_odd_names = head.fields.has_odd_names();
+    let removes = |name: &[u8]| withheld.removes(name) || (has_odd_names && withheld.poses(name));
+    let removes = (edits.removes_any() || facts.hides() || has_odd_names).then_some(removes);
     to.lines(facts.bytes, first, &head.fields, &LeftOut { names, removes });
     if hides_cookies {
         facts.shown_cookies().for_each(|cookies| to.field(b"Cookie", &cookies));
@@ -140,14 +134,49 @@ const CLAIMS: NameSet = X_FORWARDED
 /// What decides where a request goes and how long it is, and must not seem to come twice.
 const NOT_BY_ANOTHER_NAME: NameSet = NameSet::of(&[FieldName::ContentLength, FieldName::Host]);
 
-/// What `is_meant` says of the name with a hyphen for each underscore, if it has any: upstreams that show fields as variables
-/// make the two one, so what is not to pass by the one name shall not by the other.
+/// What of a request does not go on, be it in its head or in its trailers.
+pub(super) struct Withheld<'a> {
+    facts: &'a Facts<'a>,
+    edits: &'a HeaderEdits,
+    names: NameSet,
+}
+
+impl<'a> Withheld<'a> {
+    #[inline]
+    pub(super) fn new(facts: &'a Facts<'a>, edits: &'a HeaderEdits, forwarding: &Forwarding) -> Self {
+        Self { facts, edits, names: disowned(forwarding, facts.is_trusted) }
+    }
+
+    /// Whether the operator removes or sets it, or it is a credential that is not for the upstream to see.
+    fn removes(&self, name: &[u8]) -> bool {
+        self.edits.removes(name) || (self.facts.hides() && self.facts.hides_field(name))
+    }
+
+    /// Whether it seems to be another one that does not go on.
+    fn poses(&self, name: &[u8]) -> bool {
+        as_hyphens(name, |meant| {
+            let known = FieldName::recognise(meant);
+            NOT_BY_ANOTHER_NAME.union(self.names).has(known) || known.is_hop_by_hop() || self.removes(meant)
+        })
+    }
+
+    /// Whether a trailer of this name goes on: many an upstream makes fields and trailers one.
+    pub(super) fn passes_trailer(&self, name: &[u8]) -> bool {
+        let is_forbidden =
+            |name: &[u8]| FieldName::recognise(name).is_forbidden_in_trailers() || self.removes(name);
+        !is_forbidden(name) && !as_hyphens(name, is_forbidden)
+    }
+}
+
+/// What `is_meant` says of the name with a hyphen for each byte that is neither letter nor digit, if it has any: upstreams that show
+/// fields as variables make all of them one, so what is not to pass by the one name shall not by the other.
 #[cold]
 fn as_hyphens(name: &[u8], is_meant: impl FnOnce(&[u8]) -> bool) -> bool {
-    if !name.contains(&b'_') {
+    let is_odd = |byte: &u8| !byte.is_ascii_alphanumeric() && *byte != b'-';
+    if !name.iter().any(is_odd) {
         return false;
     }
-    let meant: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+    let meant: Vec<u8> = name.iter().map(|byte| if is_odd(byte) { b'-' } else { *byte }).collect();
     is_meant(&meant)
 }
 
@@ -249,6 +278,27 @@ pub(super) fn send_as(framing: ResponseBody, client: Version) -> SendAs {
 
 const CONTENT_LENGTH: NameSet = NameSet::of(&[FieldName::ContentLength]);
 
+/// What of a response does not go on, be it in a head, an interim one's too, or in trailers.
+#[derive(Clone, Copy)]
+pub(super) struct KeptBack<'a> {
+    pub(super) edits: &'a HeaderEdits,
+    /// Whether the gateway says who may read it, and the upstream does not.
+    pub(super) is_shared: bool,
+}
+
+impl KeptBack<'_> {
+    /// Whether the field goes no further.
+    pub(super) fn has(&self, name: &[u8]) -> bool {
+        self.edits.removes(name) || (self.is_shared && cors::is_grant(name))
+    }
+
+    /// The same, as a head's writer asks it; not at all where nothing is.
+    #[inline]
+    fn asked_by_a_writer(&self) -> Option<impl Fn(&[u8]) -> bool> {
+        (self.edits.removes_any() || self.is_shared).then_some(|name: &[u8]| self.has(name))
+    }
+}
+
 /// What a relayed response's head is made of.
 pub(super) struct ResponseParts<'a> {
     pub(super) response: &'a ResponseHead,
@@ -259,9 +309,7 @@ pub(super) struct ResponseParts<'a> {
     /// The client's version.
     pub(super) version: Version,
     pub(super) is_tunnel: bool,
-    pub(super) edits: &'a HeaderEdits,
-    /// Whether the gateway says who may read it, and the upstream does not.
-    pub(super) is_shared: bool,
+    pub(super) kept_back: KeptBack<'a>,
     /// Whole lines to add.
     pub(super) lines: &'a [u8],
     pub(super) forwarding: &'a Forwarding,
@@ -270,7 +318,7 @@ pub(super) struct ResponseParts<'a> {
 
 /// Writes the head of a relayed response.
 pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), Error> {
-    let ResponseParts { response, head, edits, .. } = parts;
+    let ResponseParts { response, head, kept_back, .. } = parts;
     let mut to = HeadWriter::new(out);
     // Everything up to the first field that is left out goes on in one piece, the status line included.
     let mut first = 0..response.fields.start(head);
@@ -281,10 +329,8 @@ pub(super) fn response(out: &mut Buf, parts: &ResponseParts<'_>) -> Result<(), E
     // RFC 9110 §8.6: no Content-Length where there can be no content.
     let drops_length = parts.is_tunnel || response.status == 204;
     let names = if drops_length { CONTENT_LENGTH } else { NameSet::NONE };
-    let removes = |name: &[u8]| edits.removes(name) || (parts.is_shared && cors::is_grant(name));
-    let removes = (edits.removes_any() || parts.is_shared).then_some(removes);
-    to.lines(head, first, &response.fields, &LeftOut { names, removes });
-    if !response.fields.has(FieldName::Date) && !edits.removes(b"date") {
+    to.lines(head, first, &response.fields, &LeftOut { names, removes: kept_back.asked_by_a_writer() });
+    if !response.fields.has(FieldName::Date) && !kept_back.edits.removes(b"date") {
         date(&mut to, &parts.date);
     }
     to.put_lines(parts.lines);
@@ -308,11 +354,13 @@ pub(super) fn interim(
     out: &mut Buf,
     response: &ResponseHead,
     head: &[u8],
+    kept_back: KeptBack<'_>,
     forwarding: &Forwarding,
 ) -> Result<(), Error> {
     let mut to = HeadWriter::new(out);
     status_line(&mut to, response.status, Some(response.reason.bytes(head)));
-    to.fields(head, &response.fields, &LeftOut::names(CONTENT_LENGTH));
+    let left_out = LeftOut { names: CONTENT_LENGTH, removes: kept_back.asked_by_a_writer() };
+    to.fields(head, &response.fields, &left_out);
     if response.status != 100 {
         via(&mut to, forwarding, number(response.version));
     }

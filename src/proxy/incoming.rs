@@ -87,8 +87,9 @@ impl<'a> Incoming<'a> {
                 Err(Wait::ExchangeTimeout) => return Err(Error::ExchangeTimeout),
                 Err(Wait::NoBuffer) => return Err(Error::NoBuffer),
                 Err(Wait::Refused) => return Err(Error::UpstreamRefused),
-                Err(Wait::Broken | Wait::Malformed) if had == 0 => return Err(Error::UpstreamClosed),
-                Err(Wait::Broken | Wait::Malformed) => return Err(Error::ResponseTruncated),
+                Err(Wait::Malformed) => return Err(Error::ResponseUnexpected),
+                Err(Wait::Broken | Wait::Abandoned) if had == 0 => return Err(Error::UpstreamClosed),
+                Err(Wait::Broken | Wait::Abandoned) => return Err(Error::ResponseTruncated),
             }
         }
     }

@@ -11,7 +11,9 @@ use std::{
 
 use super::{
     error::Error,
-    relay::{Failed, Relay, Relayed, Unsent, Unwatched, Wait, append_payload, end_sent, poll_received, sent},
+    relay::{
+        Failed, Relay, Relayed, Stall, Unsent, Unwatched, Wait, append_payload, end_sent, poll_received, sent,
+    },
 };
 use crate::{
     buf::Buf,
@@ -50,10 +52,12 @@ pub(super) struct Outgoing<'a> {
     pub(super) progress: &'a Progress,
     pub(super) body_idle_ms: u64,
     pub(super) first_byte_ms: u64,
-    pub(super) send_ms: u64,
+    pub(super) stall: Stall,
     pub(super) half_close: HalfClose,
     /// Whether bytes beyond the request are here already, so that the client is not to be read further.
     pub(super) has_next: bool,
+    /// Whether a trailer of this name goes on.
+    pub(super) passes_trailer: &'a dyn Fn(&[u8]) -> bool,
 }
 
 impl Outgoing<'_> {
@@ -64,7 +68,7 @@ impl Outgoing<'_> {
             self.progress.sent.set(self.progress.sent.get() + head.len() as u64);
             self.upstream.arm(head);
             self.deadline.set(Timer::Response, self.first_byte_ms);
-            let send = Unwatched::leave(self.upstream, self.deadline, Timer::Request, self.send_ms);
+            let send = Unwatched::leave(self.upstream, self.deadline, Timer::Request, self.stall);
             return self.watch(Some(send)).await;
         }
         match self.send_all(head, unsent).await {
@@ -76,7 +80,10 @@ impl Outgoing<'_> {
             Err(Failed::Send(Wait::Malformed)) => return Error::BodyMalformed,
             Err(Failed::Send(Wait::Broken | Wait::Refused)) => self.progress.send_failed.set(true),
             Err(Failed::Receive(Wait::Timeout)) => return Error::BodyTimeout,
-            Err(Failed::Receive(Wait::Broken | Wait::Malformed | Wait::Refused)) => return Error::ClientGone,
+            Err(
+                Failed::Send(Wait::Abandoned)
+                | Failed::Receive(Wait::Broken | Wait::Malformed | Wait::Refused | Wait::Abandoned),
+            ) => return Error::ClientGone,
             Err(Failed::Body(error)) => return Error::of_request_body(error),
             Err(Failed::NoBuffer | Failed::Receive(Wait::NoBuffer) | Failed::Send(Wait::NoBuffer)) => {
                 return Error::NoBuffer;
@@ -97,7 +104,7 @@ impl Outgoing<'_> {
             spare = self.send(spare).await?;
         }
         if unsent.end {
-            let end = end_sent(self.upstream, self.body, spare, self.deadline, Timer::Request, self.send_ms);
+            let end = end_sent(self.upstream, self.body, spare, self.deadline, Timer::Request, self.stall);
             let (buf, count) = end.await.map_err(Failed::Send)?;
             self.progress.sent.set(self.progress.sent.get() + count);
             spare = buf;
@@ -112,12 +119,14 @@ impl Outgoing<'_> {
             deadline: self.deadline,
             timer: Timer::Request,
             receive_ms: self.body_idle_ms,
-            send_ms: self.send_ms,
+            stall: self.stall,
+            leaves_with_its_end: Some(self.half_close == HalfClose::Abort),
             received: &self.progress.received,
             sent: &self.progress.sent,
             // The next request waits in the kernel.
             beyond: 0,
             is_copied: false,
+            passes_trailer: self.passes_trailer,
         };
         let Relayed { rest, .. } = relay.run(self.body, spare).await?;
         if rest.is_some() {
@@ -129,7 +138,9 @@ impl Outgoing<'_> {
 
     async fn send(&mut self, buf: Buf) -> Result<Buf, Failed> {
         self.progress.sent.set(self.progress.sent.get() + buf.len() as u64);
-        sent(self.upstream, buf, self.deadline, Timer::Request, self.send_ms).await.map_err(Failed::Send)
+        let leaves_with_its_end = self.half_close == HalfClose::Abort;
+        let stall = self.stall.for_sender(self.client, leaves_with_its_end, self.body);
+        sent(self.upstream, buf, self.deadline, Timer::Request, stall).await.map_err(Failed::Send)
     }
 
     /// The client's next bytes are the next request's, and are kept for it; its end or its failure may be the end.
@@ -142,11 +153,12 @@ impl Outgoing<'_> {
         }
         poll_fn(|cx| {
             if let Some(unwatched) = &mut send {
-                match unwatched.poll(self.upstream, cx, self.deadline, Timer::Request, self.send_ms) {
+                match unwatched.poll(self.upstream, cx, self.deadline, Timer::Request, self.stall) {
                     Poll::Pending => {}
                     Poll::Ready(Err(Wait::Timeout)) => return Poll::Ready(Error::UpstreamStall),
                     Poll::Ready(Err(Wait::ExchangeTimeout)) => return Poll::Ready(Error::ExchangeTimeout),
                     Poll::Ready(Err(Wait::Malformed)) => return Poll::Ready(Error::BodyMalformed),
+                    Poll::Ready(Err(Wait::Abandoned)) => return Poll::Ready(Error::ClientGone),
                     Poll::Ready(result) => {
                         self.progress.request_sent.set(result.is_ok());
                         self.progress.send_failed.set(result.is_err());

@@ -22,7 +22,7 @@ use crate::{
     },
     table::Table,
     telemetry::{
-        access::{AccessRecord, Phases},
+        access::{AccessRecord, ClientCert, Phases},
         figures::Timeout,
     },
 };
@@ -298,7 +298,9 @@ impl Record {
             host: head.authority.bytes(bytes),
             path: canonical(head.path.bytes(bytes)),
             user_agent: field(FieldName::UserAgent),
-            referer: field(FieldName::Referer),
+            // Without its query, as little as the request's own: it may hold secrets.
+            referer: field(FieldName::Referer)
+                .and_then(|referer| referer.split(|byte| matches!(byte, b'?' | b'#')).next()),
             is_http10: head.version == Version::Http10,
         }
     }
@@ -320,7 +322,6 @@ impl Record {
             self.cluster.zip(self.endpoint).map(|(cluster, at)| &table.clusters[cluster].endpoints[at]);
         let session = connection.stream.session();
         let peer = session.and_then(|session| session.peer.as_ref());
-        let fingerprint = peer.map(|peer| peer.fingerprint_hex());
         let record = AccessRecord {
             time_us: core.clock.unix_us(self.began_us),
             client: self.client,
@@ -347,7 +348,11 @@ impl Record {
             phases: self.phases(now_us),
             reused: self.was_idle,
             tls: session.map(|session| session.version),
-            client_cert: fingerprint.as_deref(),
+            client_cert: peer.map(|peer| ClientCert {
+                fingerprint: &peer.fingerprint_hex,
+                subject: &peer.subject,
+                names: &peer.all_names,
+            }),
             consumer: self.consumer.map(|consumer| &*table.consumers[consumer as usize]),
             subject: self.claims.as_ref().and_then(|claims| claims.subject()),
             end: self.end.map_or("ok", Reason::kind),

@@ -16,6 +16,7 @@ use crate::{
         body::{BodyError, BodyReader, SendAs},
         chunked::{CHUNK_HEADER_BYTES, LAST_CHUNK, write_chunk_header},
     },
+    net::Probe,
     tls::{Rx, Tx},
 };
 
@@ -39,6 +40,8 @@ pub(super) enum Wait {
     Malformed,
     /// The peer says that it has not looked at the request, which may be sent again.
     Refused,
+    /// Whoever it is sent for has left.
+    Abandoned,
 }
 
 impl Wait {
@@ -47,6 +50,7 @@ impl Wait {
         match error.kind() {
             io::ErrorKind::OutOfMemory => Self::NoBuffer,
             io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::Malformed,
             _ => Self::Broken,
         }
     }
@@ -67,19 +71,50 @@ pub(super) async fn received(rx: &mut Rx, deadline: &Deadline, timer: Timer) -> 
     .await
 }
 
-/// Watches a send for standstill: half the time that the peer may take nothing is waited for twice, with a look at what
+/// How long a peer may take nothing of what is sent to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stall {
+    ms: u64,
+    /// Who it is sent for, if it is in vain once they have left.
+    asker: Option<Probe>,
+}
+
+/// Between two looks whether who it is sent for is still there.
+const ASKER_MS: u64 = 1000;
+
+impl Stall {
+    /// So many ms.
+    pub(super) fn after(ms: u64) -> Self {
+        Self { ms, asker: None }
+    }
+
+    /// The same, and no longer than the sender of `body` is there.
+    pub(super) fn for_sender(self, sender: &Rx, leaves_with_its_end: bool, body: &BodyReader) -> Self {
+        let awaited = body.bytes_left().unwrap_or(0);
+        Self { asker: sender.probe(leaves_with_its_end, awaited), ..self }
+    }
+}
+
+/// Watches a send for standstill: the time that the peer may take nothing is waited for in parts, with a look at what
 /// it has taken in between. A peer that takes bytes slowly but steadily goes on, however large the buffers on the way.
 #[derive(Debug)]
 pub(super) struct Standstill {
-    half_ms: u64,
+    part_ms: u64,
+    /// Parts in which nothing may be taken, one after the other.
+    parts: u64,
+    idle: u64,
     taken: Option<u64>,
+    asker: Option<Probe>,
 }
 
 impl Standstill {
-    pub(super) fn begin(deadline: &Deadline, timer: Timer, stall_ms: u64) -> Self {
-        let half_ms = stall_ms.div_ceil(2);
-        deadline.set(timer, half_ms);
-        Self { half_ms, taken: None }
+    pub(super) fn begin(deadline: &Deadline, timer: Timer, stall: Stall) -> Self {
+        let half_ms = stall.ms.div_ceil(2);
+        let part_ms = if stall.asker.is_some() { half_ms.min(ASKER_MS) } else { half_ms };
+        // The first look only learns what was taken until then.
+        let parts = stall.ms.div_ceil(part_ms.max(1)).saturating_sub(1).max(1);
+        deadline.set(timer, part_ms);
+        Self { part_ms, parts, idle: 0, taken: None, asker: stall.asker }
     }
 
     /// Pending, unless the peer has taken nothing for too long, or the exchange is over.
@@ -91,16 +126,25 @@ impl Standstill {
         timer: Timer,
     ) -> Poll<Result<T, Wait>> {
         match overdue(deadline, timer) {
-            Poll::Ready(Err(Wait::Timeout)) => {
-                let taken = taken();
-                if self.taken.replace(taken).is_some_and(|before| taken <= before) {
-                    return Poll::Ready(Err(Wait::Timeout));
-                }
-                deadline.set(timer, self.half_ms);
-                Poll::Pending
-            }
+            Poll::Ready(Err(Wait::Timeout)) => self.look(taken()).map_or_else(
+                || {
+                    deadline.set(timer, self.part_ms);
+                    Poll::Pending
+                },
+                |wait| Poll::Ready(Err(wait)),
+            ),
             other => other,
         }
+    }
+
+    /// A part is over, and so much was taken until now. What ends the send, if anything does.
+    fn look(&mut self, taken: u64) -> Option<Wait> {
+        if self.asker.is_some_and(Probe::has_left) {
+            return Some(Wait::Abandoned);
+        }
+        let stands_still = self.taken.replace(taken).is_some_and(|before| taken <= before);
+        self.idle = if stands_still { self.idle + 1 } else { 0 };
+        (self.idle >= self.parts).then_some(Wait::Timeout)
     }
 }
 
@@ -119,9 +163,9 @@ const LOOK_MS: u64 = 1;
 
 impl Unwatched {
     /// Leaves alone what was just started; `timer` is this send's until it is done.
-    pub(super) fn leave(tx: &Tx, deadline: &Deadline, timer: Timer, stall_ms: u64) -> Self {
+    pub(super) fn leave(tx: &Tx, deadline: &Deadline, timer: Timer, stall: Stall) -> Self {
         if tx.goes_on_alone() {
-            return Self { was_left: false, late: Some(Standstill::begin(deadline, timer, stall_ms)) };
+            return Self { was_left: false, late: Some(Standstill::begin(deadline, timer, stall)) };
         }
         deadline.set(timer, LOOK_MS);
         Self { was_left: true, late: None }
@@ -135,7 +179,7 @@ impl Unwatched {
         cx: &mut Context<'_>,
         deadline: &Deadline,
         timer: Timer,
-        stall_ms: u64,
+        stall: Stall,
     ) -> Poll<Result<(), Wait>> {
         if !std::mem::replace(&mut self.was_left, true) {
             return Poll::Pending;
@@ -147,7 +191,7 @@ impl Unwatched {
         match &mut self.late {
             Some(standstill) => standstill.poll(|| tx.taken(), deadline, timer),
             None if deadline.has_expired(timer) => {
-                self.late = Some(Standstill::begin(deadline, timer, stall_ms));
+                self.late = Some(Standstill::begin(deadline, timer, stall));
                 Poll::Pending
             }
             None => Poll::Pending,
@@ -160,27 +204,27 @@ pub(super) async fn settled(
     tx: &mut Tx,
     deadline: &Deadline,
     timer: Timer,
-    stall_ms: u64,
+    stall: Stall,
 ) -> Result<(), Wait> {
-    if tx.is_sending() { finished(tx, deadline, timer, stall_ms).await.map(drop) } else { Ok(()) }
+    if tx.is_sending() { finished(tx, deadline, timer, stall).await.map(drop) } else { Ok(()) }
 }
 
-/// Sends a whole buffer and gives it back empty. The peer may take nothing of it for `stall_ms`.
+/// Sends a whole buffer and gives it back empty. The peer may take nothing of it for `stall`.
 pub(super) async fn sent(
     tx: &mut Tx,
     buf: Buf,
     deadline: &Deadline,
     timer: Timer,
-    stall_ms: u64,
+    stall: Stall,
 ) -> Result<Buf, Wait> {
-    settled(tx, deadline, timer, stall_ms).await?;
+    settled(tx, deadline, timer, stall).await?;
     tx.arm(buf);
-    finished(tx, deadline, timer, stall_ms).await
+    finished(tx, deadline, timer, stall).await
 }
 
 /// Waits for the send that is under way.
-async fn finished(tx: &mut Tx, deadline: &Deadline, timer: Timer, stall_ms: u64) -> Result<Buf, Wait> {
-    let mut standstill = Standstill::begin(deadline, timer, stall_ms);
+async fn finished(tx: &mut Tx, deadline: &Deadline, timer: Timer, stall: Stall) -> Result<Buf, Wait> {
+    let mut standstill = Standstill::begin(deadline, timer, stall);
     let finished = poll_fn(|cx| match tx.poll_sent(cx) {
         Poll::Ready((Ok(()), buf)) => Poll::Ready(Ok(buf)),
         Poll::Ready((Err(error), _)) => Poll::Ready(Err(Wait::of_send(&error))),
@@ -212,7 +256,9 @@ pub(super) struct Relay<'r> {
     /// The timer both waits use: they never overlap.
     pub(super) timer: Timer,
     pub(super) receive_ms: u64,
-    pub(super) send_ms: u64,
+    pub(super) stall: Stall,
+    /// Whether the sender leaves with the end of what it sends; `None`: its leave is no reason to stop.
+    pub(super) leaves_with_its_end: Option<bool>,
     /// Bytes of the body received, framing included.
     pub(super) received: &'r Cell<u64>,
     /// Bytes sent, framing included.
@@ -222,6 +268,8 @@ pub(super) struct Relay<'r> {
     pub(super) beyond: usize,
     /// Whether the body's bytes must be copied, since they could not be spliced.
     pub(super) is_copied: bool,
+    /// Whether a trailer of this name goes on.
+    pub(super) passes_trailer: &'r dyn Fn(&[u8]) -> bool,
 }
 
 /// What a relay that came to the body's end leaves behind.
@@ -274,6 +322,7 @@ impl Relay<'_> {
                 body.on_close().map_err(Failed::Body)?;
             } else {
                 let taken = body.take(buf.filled_mut()).map_err(Failed::Body)?;
+                body.retain_trailers(self.passes_trailer);
                 self.received.set(self.received.get() + taken.consumed as u64);
                 if taken.consumed < buf.len() {
                     rest = Some(copy_of(&buf.filled()[taken.consumed..]).ok_or(Failed::NoBuffer)?);
@@ -286,15 +335,24 @@ impl Relay<'_> {
         Ok(Relayed { rest, was_full })
     }
 
+    /// How long the receiver may stand still.
+    pub(super) fn stall_for(&self, body: &BodyReader) -> Stall {
+        match self.leaves_with_its_end {
+            Some(leaves_with_its_end) => self.stall.for_sender(self.rx, leaves_with_its_end, body),
+            None => self.stall,
+        }
+    }
+
     /// Sends a payload, framed, and the body's end with it when this was the last.
     async fn send(&mut self, body: &BodyReader, mut buf: Buf) -> Result<Buf, Wait> {
+        let stall = self.stall_for(body);
         let fits = frame(&mut buf, self.send_as, body);
         if !buf.is_empty() {
             self.sent.set(self.sent.get() + buf.len() as u64);
-            buf = sent(self.tx, buf, self.deadline, self.timer, self.send_ms).await?;
+            buf = sent(self.tx, buf, self.deadline, self.timer, stall).await?;
         }
         if !fits {
-            let end = end_sent(self.tx, body, buf, self.deadline, self.timer, self.send_ms).await?;
+            let end = end_sent(self.tx, body, buf, self.deadline, self.timer, stall).await?;
             self.sent.set(self.sent.get() + end.1);
             buf = end.0;
         }
@@ -345,14 +403,14 @@ pub(super) async fn end_sent(
     mut buf: Buf,
     deadline: &Deadline,
     timer: Timer,
-    stall_ms: u64,
+    stall: Stall,
 ) -> Result<(Buf, u64), Wait> {
     let section = [b"0\r\n", body.trailers(), b"\r\n"].concat();
     for piece in section.chunks(SMALL_BYTES) {
         buf.reset(0, 0);
         let fits = buf.push(piece);
         debug_assert!(fits, "no piece is larger than the smallest buffer");
-        buf = sent(tx, buf, deadline, timer, stall_ms).await?;
+        buf = sent(tx, buf, deadline, timer, stall).await?;
     }
     Ok((buf, section.len() as u64))
 }

@@ -62,13 +62,28 @@ impl Secrets {
         self.listeners[listener].borrow().clone()
     }
 
-    /// Whether a request for `host` came over a connection that was made for another certificate.
+    /// Whether a request for `host` came over a connection that was made for another certificate, be that host's this listener's
+    /// or another's.
     pub(super) fn is_misdirected(&self, listener: usize, session: &Session, host: &[u8]) -> bool {
         let served = self.listeners[listener].borrow();
-        let asked = session.server_name.as_deref();
-        served.as_ref().is_some_and(|served| {
-            std::str::from_utf8(host).map_or(true, |host| served.tls.is_misdirected(asked, host))
-        })
+        let (Some(served), Some(asked)) = (served.as_ref(), session.server_name.as_deref()) else {
+            return false;
+        };
+        // The ordinary case, without a look into any table.
+        if asked.as_bytes().eq_ignore_ascii_case(host) {
+            return false;
+        }
+        let Ok(host) = std::str::from_utf8(host) else { return true };
+        served.tls.is_misdirected(Some(asked), host)
+            || (!served.tls.is_for(host) && self.has_other_for(listener, host))
+    }
+
+    /// Whether another listener has a certificate for `host`.
+    fn has_other_for(&self, listener: usize, host: &str) -> bool {
+        let is_for = |other: &RefCell<Option<Served>>| {
+            other.borrow().as_ref().is_some_and(|served| served.tls.is_for(host))
+        };
+        self.listeners.iter().enumerate().any(|(at, other)| at != listener && is_for(other))
     }
 
     /// What a cluster's endpoints are greeted with, by its place in the table.
@@ -146,17 +161,21 @@ impl Drop for UnderWay<'_> {
 }
 
 /// Brings a client's connection behind its handshake, whose beginning may have come already; `None` when it does not come so
-/// far.
+/// far. `spent_ms`: what is gone of its time.
 pub(super) async fn accept(
     core: Rc<Core>,
     socket: net::Stream,
     ends: Ends,
     listener: usize,
     deadline: Deadline,
-    early: Option<Buf>,
+    (early, spent_ms): (Option<Buf>, u64),
 ) -> Option<Box<Connection>> {
     let generation = core.generation();
-    let limit_ms = generation.table.listeners[listener].timeouts.handshake_ms;
+    let limit_ms = match generation.table.listeners[listener].timeouts.handshake_ms {
+        // No limit.
+        0 => 0,
+        limit_ms => limit_ms.saturating_sub(spent_ms).max(1),
+    };
     let shaken = match generation.secrets.served(listener) {
         Some(served) => {
             in_its_time(&core, &deadline, limit_ms, tls::accept(socket, served.config, early)).await

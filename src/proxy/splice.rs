@@ -8,7 +8,7 @@ use std::{
     task::Poll,
 };
 
-use super::relay::{Failed, Relay, Standstill, Wait, overdue};
+use super::relay::{Failed, Relay, Stall, Standstill, Wait, overdue};
 use crate::{
     clock::{Deadline, Timer},
     http::body::{BodyReader, SendAs},
@@ -49,18 +49,19 @@ impl Relay<'_> {
                 }
                 Err(_) => return Err(Failed::Receive(Wait::Broken)),
             }
-            self.drain(&mut pipe).await.map_err(Failed::Send)?;
+            let stall = self.stall_for(body);
+            self.drain(&mut pipe, stall).await.map_err(Failed::Send)?;
         }
         pipe.give_back();
         Ok(())
     }
 
-    async fn drain(&mut self, pipe: &mut Pipe) -> Result<(), Wait> {
+    async fn drain(&mut self, pipe: &mut Pipe, stall: Stall) -> Result<(), Wait> {
         while !pipe.is_empty() {
             let tx = self.tx.as_plain().ok_or(Wait::Broken)?;
             match pipe.drain(tx) {
                 Ok(moved) => self.sent.set(self.sent.get() + moved as u64),
-                Err(error) if is_transient(&error) => self.drain_late(pipe).await?,
+                Err(error) if is_transient(&error) => self.drain_late(pipe, stall).await?,
                 Err(_) => return Err(Wait::Broken),
             }
         }
@@ -69,8 +70,8 @@ impl Relay<'_> {
 
     /// Waits until the socket takes bytes again. One that says so and still takes none (the kernel is short of memory) is
     /// tried only when its standstill is looked at, so that the core does not spin.
-    async fn drain_late(&mut self, pipe: &mut Pipe) -> Result<(), Wait> {
-        let mut standstill = Standstill::begin(self.deadline, self.timer, self.send_ms);
+    async fn drain_late(&mut self, pipe: &mut Pipe, stall: Stall) -> Result<(), Wait> {
+        let mut standstill = Standstill::begin(self.deadline, self.timer, stall);
         let tx = self.tx.as_plain().ok_or(Wait::Broken)?;
         {
             let mut writable = pin!(tx.writable());

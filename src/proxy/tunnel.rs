@@ -13,7 +13,7 @@ use super::{
     exchange::Load,
     generation::Generation,
     record::{Kept, Record},
-    relay::{Standstill, Wait, overdue},
+    relay::{Stall, Standstill, Wait, overdue},
 };
 use crate::{
     buf::Buf,
@@ -100,7 +100,7 @@ impl<'t> Direction<'t> {
         while !self.is_over {
             if self.sending.is_none() && self.tx.is_sending() {
                 // The head that made it a tunnel may still be on its way.
-                self.sending = Some(Standstill::begin(deadline, self.timer, life.stall_ms));
+                self.sending = Some(Standstill::begin(deadline, self.timer, Stall::after(life.stall_ms)));
             }
             if let Some(standstill) = &mut self.sending {
                 match self.tx.poll_sent(cx) {
@@ -157,7 +157,7 @@ impl<'t> Direction<'t> {
 
 fn end_of(wait: Wait) -> TunnelEnd {
     match wait {
-        Wait::Broken | Wait::Malformed | Wait::Refused | Wait::Timeout => TunnelEnd::Broken,
+        Wait::Broken | Wait::Malformed | Wait::Refused | Wait::Abandoned | Wait::Timeout => TunnelEnd::Broken,
         Wait::ExchangeTimeout => TunnelEnd::Idle,
         Wait::NoBuffer => TunnelEnd::NoBuffer,
     }

@@ -159,6 +159,7 @@ impl Compiler<'_, '_> {
                 connect_ms: cluster.timeouts.connect.as_millis(),
                 first_byte_ms: cluster.timeouts.first_byte.as_millis(),
                 idle_ms: cluster.timeouts.idle.as_millis(),
+                ping_ms: cluster.timeouts.ping.as_millis(),
                 pool: PoolPolicy {
                     max_idle: cluster.pool.max_idle,
                     idle_timeout_ms: cluster.pool.idle_timeout.as_millis(),

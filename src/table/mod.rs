@@ -338,6 +338,8 @@ pub struct Cluster {
     pub first_byte_ms: u64,
     /// Between two reads of a response, in ms.
     pub idle_ms: u64,
+    /// Between two PINGs over HTTP/2, in ms; 0: none.
+    pub ping_ms: u64,
     /// Connections per endpoint; `max_connections` is still the whole host's.
     pub pool: PoolPolicy,
     /// When a failing endpoint is left alone.

@@ -20,6 +20,9 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// Bytes of a logged method.
 pub const METHOD_BYTES_MAX: usize = 32;
 
+/// Bytes of a certificate's logged subject, and of its names.
+pub const CERT_BYTES_MAX: usize = 256;
+
 /// What a byte may grow to: `\u001f`.
 const ESCAPED_BYTES_MAX: usize = 6;
 /// Keys, punctuation, numbers, date and address of a JSON line, generously.
@@ -95,14 +98,25 @@ pub struct AccessRecord<'a> {
     pub reused: bool,
     /// The version of TLS that the request came by.
     pub tls: Option<&'static str>,
-    /// The SHA-256 of the client's certificate, in hexadecimal digits.
-    pub client_cert: Option<&'a str>,
+    /// The certificate that the client has shown.
+    pub client_cert: Option<ClientCert<'a>>,
     /// The name of the consumer whose key it shows.
     pub consumer: Option<&'a str>,
     /// Who it is by the token that it shows.
     pub subject: Option<&'a str>,
     /// How the exchange ended: `complete`, `client-gone`, … A code of the gateway's own.
     pub end: &'static str,
+}
+
+/// A client's certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientCert<'a> {
+    /// Its SHA-256 in hexadecimal digits.
+    pub fingerprint: &'a str,
+    /// Its subject (RFC 4514).
+    pub subject: &'a str,
+    /// The names and addresses it is for.
+    pub names: &'a str,
 }
 
 impl AccessRecord<'_> {
@@ -153,8 +167,10 @@ impl AccessRecord<'_> {
         if let Some(version) = self.tls {
             string(&mut out, b",\"tls\":\"", version.as_bytes(), NAME_BYTES_MAX);
         }
-        if let Some(fingerprint) = self.client_cert {
+        if let Some(ClientCert { fingerprint, subject, names }) = self.client_cert {
             string(&mut out, b",\"client_cert\":\"", fingerprint.as_bytes(), NAME_BYTES_MAX);
+            string(&mut out, b",\"client_subject\":\"", subject.as_bytes(), CERT_BYTES_MAX);
+            string(&mut out, b",\"client_names\":\"", names.as_bytes(), CERT_BYTES_MAX);
         }
         if let Some(consumer) = self.consumer {
             string(&mut out, b",\"consumer\":\"", consumer.as_bytes(), NAME_BYTES_MAX);
@@ -325,12 +341,19 @@ mod tests {
                 body: u64::MAX,
             },
             reused: false,
+            client_cert: Some(ClientCert { fingerprint: &name, subject: &name, names: &name }),
+            consumer: Some(&name),
+            subject: Some(&name),
             end: "connect-failed",
             ..record()
         };
         let line = json_line(&worst);
-        let values =
-            PATH_BYTES_MAX + 2 * FIELD_BYTES_MAX + HOST_BYTES_MAX + 4 * NAME_BYTES_MAX + METHOD_BYTES_MAX;
+        let values = PATH_BYTES_MAX
+            + 2 * FIELD_BYTES_MAX
+            + HOST_BYTES_MAX
+            + 7 * NAME_BYTES_MAX
+            + 2 * CERT_BYTES_MAX
+            + METHOD_BYTES_MAX;
         assert!(
             line.len() < LINE_BYTES_MAX && line.len() > ESCAPED_BYTES_MAX * values,
             "{} bytes",

@@ -20,7 +20,10 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-use super::pem::{self, Fault, FileError, Part, PrivateKey};
+use super::{
+    pem::{self, Fault, FileError, Part, PrivateKey},
+    subject,
+};
 use crate::clock::http_date;
 
 /// Bits of an RSA key.
@@ -39,7 +42,7 @@ pub struct Certificate {
 /// What is known about a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Its subject, as RFC 4514 writes it, more or less.
+    /// Its subject, as RFC 4514 writes it.
     pub subject: String,
     /// The DNS names it is for, in lower case, some perhaps with `*.` in front.
     pub names: Vec<Box<str>>,
@@ -53,19 +56,10 @@ pub struct Facts {
     pub key: KeyType,
     /// The SHA-256 of its DER.
     pub fingerprint: [u8; 32],
-}
-
-impl Facts {
+    /// The same in hexadecimal digits.
+    pub fingerprint_hex: Box<str>,
     /// The names and addresses that it is for, with commas between.
-    pub fn all_names(&self) -> String {
-        let names = self.names.iter().map(ToString::to_string);
-        names.chain(self.addresses.iter().map(ToString::to_string)).collect::<Vec<_>>().join(",")
-    }
-
-    /// The fingerprint in hexadecimal digits.
-    pub fn fingerprint_hex(&self) -> String {
-        self.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+    pub all_names: Box<str>,
 }
 
 /// The type of a key. In order of preference: what costs the server least and what all can use first.
@@ -281,15 +275,18 @@ impl Facts {
         let others = certificate.subject_alternative_name().map_err(malformed)?;
         for name in others.iter().flat_map(|others| &others.value.general_names) {
             match name {
-                GeneralName::DNSName(name) => names.push(name.to_ascii_lowercase().into()),
+                GeneralName::DNSName(name) if is_name(name) => names.push(name.to_ascii_lowercase().into()),
                 GeneralName::IPAddress(bytes) => addresses.extend(address(bytes)),
                 _ => {}
             }
         }
         let Validity { not_before, not_after } = Validity::of(certificate);
         let digest = digest::digest(&digest::SHA256, der);
+        let all_names = names.iter().map(ToString::to_string).chain(addresses.iter().map(IpAddr::to_string));
         Ok(Self {
-            subject: certificate.subject().to_string(),
+            fingerprint_hex: digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+            all_names: all_names.collect::<Vec<_>>().join(",").into(),
+            subject: subject::text(certificate.subject()),
             names,
             addresses,
             not_before,
@@ -298,6 +295,11 @@ impl Facts {
             fingerprint: digest.as_ref().try_into().unwrap_or([0; 32]),
         })
     }
+}
+
+/// Whether it can be the name of a host, and one name only wherever names stand in a list.
+fn is_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'*'))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -18,6 +18,7 @@ mod select;
 mod send;
 mod server;
 mod stream;
+mod subject;
 mod tickets;
 
 use std::sync::Arc;

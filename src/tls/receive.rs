@@ -75,6 +75,10 @@ impl SecuredRx {
         !matches!(self.armed, Armed::No)
     }
 
+    pub(super) fn probe(&self, leaves_with_its_end: bool) -> net::Probe {
+        self.inner.probe(leaves_with_its_end)
+    }
+
     pub(super) fn has_waiting(&self) -> bool {
         self.inbound.has_any() || self.inner.has_waiting()
     }

@@ -87,7 +87,7 @@ impl Selection {
         name.and_then(|name| self.named(name)).unwrap_or(&self.default)
     }
 
-    fn named(&self, name: &str) -> Option<&[usize]> {
+    pub(super) fn named(&self, name: &str) -> Option<&[usize]> {
         let name = name.strip_suffix('.').unwrap_or(name);
         let mut lower = [0; NAME_BYTES_MAX];
         let lower = lower.get_mut(..name.len())?;

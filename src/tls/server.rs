@@ -124,6 +124,11 @@ impl ServerTls {
         })
     }
 
+    /// Whether one of its certificates is for `host`.
+    pub fn is_for(&self, host: &str) -> bool {
+        self.selection.named(host).is_some()
+    }
+
     /// Names for which a certificate is never used.
     pub fn shadowed(&self) -> &[Shadowed] {
         &self.shadowed

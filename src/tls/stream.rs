@@ -22,7 +22,7 @@ use super::{
     send::{Outbound, SecuredTx},
 };
 use crate::{
-    buf::Buf,
+    buf::{Buf, LARGE_BYTES},
     net::{self, Outcome},
 };
 
@@ -233,6 +233,20 @@ impl Rx {
             Self::Plain(rx) => rx.has_waiting(),
             Self::Secured(rx) => rx.has_waiting(),
             Self::Other(_) => false,
+        }
+    }
+
+    /// Tells whether the peer has left, of which so many bytes are still to come (see [`net::Rx::probe`]); `None` where no socket
+    /// can be asked.
+    pub fn probe(&self, leaves_with_its_end: bool, awaited: u64) -> Option<net::Probe> {
+        match self {
+            Self::Plain(rx) => Some(rx.probe(leaves_with_its_end).awaiting(awaited)),
+            // Some may have been received already, and wait here. Nothing is shorter for being encrypted.
+            Self::Secured(rx) => {
+                let held_max = 2 * LARGE_BYTES as u64;
+                Some(rx.probe(leaves_with_its_end).awaiting(awaited.saturating_sub(held_max)))
+            }
+            Self::Other(_) => None,
         }
     }
 

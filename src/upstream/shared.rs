@@ -18,7 +18,9 @@ const WAITING_MAX: usize = 1024;
 pub struct Shared {
     connections: RefCell<Vec<Kept>>,
     is_opening: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: RefCell<Vec<(u64, Waker)>>,
+    /// How many have waited.
+    turns: Cell<u64>,
     /// The endpoint, asked by ALPN, has chosen HTTP/1.1 last time.
     prefers_http1: Cell<bool>,
 }
@@ -69,6 +71,36 @@ impl Drop for Opening {
     }
 }
 
+/// Someone who wants a stream. Dropped, they wait no longer.
+#[derive(Debug)]
+pub struct Asking {
+    shared: Rc<Shared>,
+    /// Their place among those who wait, if they do.
+    turn: Option<u64>,
+}
+
+impl Asking {
+    /// A stream (see [`Upstream::open`]; of a connection that is opened for it, if `fresh_only` and that may be), or the right to
+    /// open a connection for one; pending while someone else opens one, and while all are full and no more may be opened.
+    pub fn poll(
+        &mut self,
+        policy: &PoolPolicy,
+        (speaks_web, fresh_only): (bool, bool),
+        now_ms: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Found> {
+        self.shared.poll_stream(policy, (speaks_web, fresh_only), now_ms, &mut self.turn, cx)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn {
+            self.shared.waiting.borrow_mut().retain(|(waiter, _)| *waiter != turn);
+        }
+    }
+}
+
 impl Shared {
     /// Whether the endpoint has chosen HTTP/1.1 when it could choose.
     pub fn prefers_http1(&self) -> bool {
@@ -80,13 +112,23 @@ impl Shared {
         self.prefers_http1.set(false);
     }
 
-    /// A stream (see [`Upstream::open`]; of a connection that is opened for it, if `fresh_only` and that may be), or the right to open a connection for one; pending while someone else opens one, and while all are full and
-    /// no more may be opened.
-    pub fn poll_stream(
+    /// Asks for a stream, or for the right to open a connection for one (see [`Asking::poll`]).
+    pub fn ask(self: &Rc<Self>) -> Asking {
+        Asking { shared: Rc::clone(self), turn: None }
+    }
+
+    /// Whether someone waits.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    fn poll_stream(
         self: &Rc<Self>,
         policy: &PoolPolicy,
         (speaks_web, fresh_only): (bool, bool),
         now_ms: u64,
+        turn: &mut Option<u64>,
         cx: &mut Context<'_>,
     ) -> Poll<Found> {
         let mut connections = self.connections.borrow_mut();
@@ -116,7 +158,8 @@ impl Shared {
             return Poll::Ready(Found::Open(Opening { shared: Rc::clone(self) }));
         }
         let mut waiting = self.waiting.borrow_mut();
-        if waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if let Some((_, waker)) = waiting.iter_mut().find(|(waiter, _)| Some(*waiter) == *turn) {
+            waker.clone_from(cx.waker());
             return Poll::Pending;
         }
         // Who waits for a connection that is being opened is not in the queue of those for whom there is no room.
@@ -124,14 +167,16 @@ impl Shared {
         if waiting.len() >= waiting_max {
             return Poll::Ready(Found::QueueFull);
         }
-        waiting.push(cx.waker().clone());
+        self.turns.set(self.turns.get() + 1);
+        *turn = Some(self.turns.get());
+        waiting.push((self.turns.get(), cx.waker().clone()));
         Poll::Pending
     }
 
     /// A stream has ended, or a connection may be opened: who waits looks again.
     pub fn wake(&self) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// Connections that are open.
@@ -147,5 +192,42 @@ impl Shared {
                     || (idle_timeout_ms > 0 && now_ms.saturating_sub(kept.used_ms) >= idle_timeout_ms));
             !is_idle && !kept.upstream.is_over()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_up_no_longer_counts() {
+        let shared = Rc::new(Shared::default());
+        let policy = PoolPolicy {
+            max_idle: 1,
+            idle_timeout_ms: 0,
+            max_age_ms: 0,
+            max_connections: 0,
+            queue: 2,
+            queue_timeout_ms: 0,
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(Found::Open(opening)) = shared.ask().poll(&policy, (false, false), 0, &mut cx) else {
+            panic!("the first one opens a connection");
+        };
+        let ask = |cx: &mut Context<'_>| {
+            let mut asking = shared.ask();
+            assert!(asking.poll(&policy, (false, false), 0, cx).is_pending());
+            assert!(asking.poll(&policy, (false, false), 0, cx).is_pending());
+            asking
+        };
+        let (one, two) = (ask(&mut cx), ask(&mut cx));
+        assert_eq!(shared.waiting(), 2);
+        drop(one);
+        assert_eq!(shared.waiting(), 1);
+        // Whoever was woken and looks again has a place again.
+        drop(opening);
+        assert_eq!(shared.waiting(), 0);
+        drop(two);
+        assert_eq!(shared.waiting(), 0);
     }
 }

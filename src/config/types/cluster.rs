@@ -126,11 +126,19 @@ pub struct UpstreamTimeouts {
     /// Between two reads of a response, or while it takes nothing of a request. Beyond it: 504, or the end of the
     /// connection when the head is out.
     pub idle: Span,
+    /// Between two PINGs over a connection of HTTP/2 with requests under way; one that is not answered within 20 s ends
+    /// the connection. Servers of gRPC that are not told otherwise allow one in five minutes. `"0s"`: none.
+    pub ping: Span,
 }
 
 impl Default for UpstreamTimeouts {
     fn default() -> Self {
-        Self { connect: Span::secs(2), first_byte: Span::secs(30), idle: Span::secs(30) }
+        Self {
+            connect: Span::secs(2),
+            first_byte: Span::secs(30),
+            idle: Span::secs(30),
+            ping: Span::secs(300),
+        }
     }
 }
 

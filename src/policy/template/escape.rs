@@ -7,7 +7,8 @@ use crate::telemetry::text::HEX;
 pub(super) enum Escape {
     /// As it is.
     Verbatim,
-    /// Control characters are dropped (RFC 9110 §5.5).
+    /// A value with a control character, which no field may have (RFC 9110 §5.5), is left out: what is left of it without them could
+    /// be another's.
     Field,
     /// Bytes of the class stay, others are percent-encoded.
     Percent(Class),
@@ -93,11 +94,8 @@ impl<'o> Value<'o> {
     }
 
     fn put_field(&mut self, bytes: &[u8]) {
-        let is_kept = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
-        if bytes.iter().all(is_kept) {
+        if bytes.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
             self.out.extend_from_slice(bytes);
-        } else {
-            self.out.extend(bytes.iter().copied().filter(is_kept));
         }
     }
 

@@ -13,6 +13,8 @@ fn facts(key: KeyType, names: &[&str]) -> Facts {
         not_after: 0,
         key,
         fingerprint: [0; 32],
+        fingerprint_hex: "".into(),
+        all_names: "".into(),
     }
 }
 
