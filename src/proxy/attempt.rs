@@ -70,8 +70,9 @@ pub(super) async fn attempt(
     let progress = Progress::default();
     let began = Cell::new(false);
     let facts = asked.facts;
-    let withheld = Withheld::new(&facts, &asked.route.request_headers, &generation.table.forwarding);
-    let passes_trailer = |name: &[u8]| withheld.passes_trailer(name);
+    let request_edits = &asked.route.request_headers;
+    let passes_trailer =
+        |name: &[u8]| Withheld::new(&facts, request_edits, &generation.table.forwarding).passes_trailer(name);
     asked.body.retain_trailers(passes_trailer);
 
     let result = {

@@ -88,6 +88,12 @@ impl Stall {
         Self { ms, asker: None }
     }
 
+    /// Between two looks.
+    fn part_ms(&self) -> u64 {
+        let half_ms = self.ms.div_ceil(2);
+        if self.asker.is_some() { half_ms.min(ASKER_MS) } else { half_ms }
+    }
+
     /// The same, and no longer than the sender of `body` is there.
     pub(super) fn for_sender(self, sender: &Rx, leaves_with_its_end: bool, body: &BodyReader) -> Self {
         let awaited = body.bytes_left().unwrap_or(0);
@@ -99,22 +105,16 @@ impl Stall {
 /// it has taken in between. A peer that takes bytes slowly but steadily goes on, however large the buffers on the way.
 #[derive(Debug)]
 pub(super) struct Standstill {
-    part_ms: u64,
-    /// Parts in which nothing may be taken, one after the other.
-    parts: u64,
-    idle: u64,
+    stall: Stall,
+    /// Parts of its time in which nothing was taken, one after the other.
+    idle: u32,
     taken: Option<u64>,
-    asker: Option<Probe>,
 }
 
 impl Standstill {
     pub(super) fn begin(deadline: &Deadline, timer: Timer, stall: Stall) -> Self {
-        let half_ms = stall.ms.div_ceil(2);
-        let part_ms = if stall.asker.is_some() { half_ms.min(ASKER_MS) } else { half_ms };
-        // The first look only learns what was taken until then.
-        let parts = stall.ms.div_ceil(part_ms.max(1)).saturating_sub(1).max(1);
-        deadline.set(timer, part_ms);
-        Self { part_ms, parts, idle: 0, taken: None, asker: stall.asker }
+        deadline.set(timer, stall.part_ms());
+        Self { stall, idle: 0, taken: None }
     }
 
     /// Pending, unless the peer has taken nothing for too long, or the exchange is over.
@@ -128,7 +128,7 @@ impl Standstill {
         match overdue(deadline, timer) {
             Poll::Ready(Err(Wait::Timeout)) => self.look(taken()).map_or_else(
                 || {
-                    deadline.set(timer, self.part_ms);
+                    deadline.set(timer, self.stall.part_ms());
                     Poll::Pending
                 },
                 |wait| Poll::Ready(Err(wait)),
@@ -139,12 +139,14 @@ impl Standstill {
 
     /// A part is over, and so much was taken until now. What ends the send, if anything does.
     fn look(&mut self, taken: u64) -> Option<Wait> {
-        if self.asker.is_some_and(Probe::has_left) {
+        if self.stall.asker.is_some_and(Probe::has_left) {
             return Some(Wait::Abandoned);
         }
         let stands_still = self.taken.replace(taken).is_some_and(|before| taken <= before);
         self.idle = if stands_still { self.idle + 1 } else { 0 };
-        (self.idle >= self.parts).then_some(Wait::Timeout)
+        // The first look only learns what was taken until then.
+        let parts = self.stall.ms.div_ceil(self.stall.part_ms().max(1)).saturating_sub(1).max(1);
+        (u64::from(self.idle) >= parts).then_some(Wait::Timeout)
     }
 }
 
