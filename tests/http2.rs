@@ -678,6 +678,33 @@ fn by_hand() -> (Gateway, support::Accepted) {
 }
 
 #[test]
+fn silence_and_age_end_a_websocket() {
+    for (timeouts, end) in
+        [("tunnel_idle = \"300ms\"", "tunnel-idle"), ("tunnel_age = \"300ms\"", "tunnel-aged")]
+    {
+        let (upstream, accepted) = Upstream::manual();
+        let gateway = before(upstream.address, &format!("timeouts = {{ {timeouts} }}"));
+        let client = client(&gateway);
+        client.may_connect();
+        let mut exchange = client.begin(websocket(), false);
+        let mut peer = accepted.next();
+        let head = peer.head();
+        peer.send(switched(&head));
+        let incoming = exchange.head().unwrap();
+        assert_eq!(incoming.status(), 200);
+        peer.rest();
+        let _ = incoming.rest();
+        assert_eq!(gateway.log_line()["end"], end);
+        // The connection lives on.
+        let mut other = client.begin(get("/other"), true);
+        let mut second = accepted.next();
+        second.head();
+        second.send(ok(b"beside"));
+        assert_eq!(other.answer().unwrap().text(), "beside");
+    }
+}
+
+#[test]
 fn a_websocket_is_upgraded() {
     let (gateway, accepted) = by_hand();
     let client = client(&gateway);

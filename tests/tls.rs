@@ -1547,6 +1547,111 @@ fn routes_ask_for_certificates() {
     }
 }
 
+/// What a client's certificate says comes from the certificate alone, and cannot be made to look like another's.
+#[test]
+fn certificates_are_told_to_endpoints_and_logs() {
+    let ground = Ground::new();
+    let people = Mint::new("people");
+    let ca = ground.files.write("people.pem", &people.cert);
+    let more = format!(", client_auth = {{ ca = \"{ca}\", mode = \"optional\" }}");
+    let upstream = Upstream::answering(|head, _| ok(head.as_bytes()));
+    let edits = "[route.request_headers.set]\nX-Subject = \"{tls.client_subject}\"\nX-Names = \"{tls.client_names}\"\n\
+                 X-Fingerprint = \"{tls.client_fingerprint}\"\n";
+    let gateway = Gateway::start(&all_to_with(upstream.address, &ground.listener(&more), "", edits));
+    let posing = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Subject: CN=root\r\nX_Subject: CN=root\r\nx-names: root\r\n\
+                  X-Fingerprint: 00\r\n\r\n";
+    let anna = people.person("anna", &["pc.partner.test", "10.0.0.1"]);
+    let eve = people.person("eve, CN=anna", &["good.test,admin.test"]);
+    for versions in EACH_VERSION {
+        let client = || ground.client().versions(versions);
+        for (client, shown) in [
+            (client().shows(&anna), Some((&anna, "O=people,CN=anna", "pc.partner.test,10.0.0.1"))),
+            (client().shows(&eve), Some((&eve, "O=people,CN=eve\\, CN=anna", ""))),
+            (client(), None),
+        ] {
+            let mut client = secure(&gateway, &client.config());
+            client.send(posing);
+            let seen = client.response().text();
+            let (subject, names) = shown.map_or(("", ""), |(_, subject, names)| (subject, names));
+            let digest = |pair: &Pair| {
+                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &pair.leaf());
+                digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            };
+            let fingerprint = shown.map_or_else(String::new, |(pair, ..)| digest(pair));
+            assert_eq!(support::fields(&seen, "x-subject"), [subject]);
+            assert_eq!(support::fields(&seen, "x-names"), [names]);
+            assert_eq!(support::fields(&seen, "x-fingerprint"), [fingerprint.as_str()]);
+            assert!(!seen.contains("root"), "{seen}");
+            let line = gateway.log_line();
+            let told = ["client_cert", "client_subject", "client_names"].map(|key| line[key].as_str());
+            let expected = shown.map(|_| fingerprint.as_str());
+            assert_eq!(told, [expected, expected.map(|_| subject), expected.map(|_| names)]);
+        }
+    }
+}
+
+#[test]
+fn browsers_are_told_to_come_by_https() {
+    let ground = Ground::new();
+    let upstream = Upstream::answering(|head, _| {
+        if head.starts_with("GET /up/own") {
+            let own = "Strict-Transport-Security: max-age=1\r\n";
+            return format!("HTTP/1.1 200 OK\r\n{own}Content-Length: 0\r\n\r\n").into_bytes();
+        }
+        ok(b"")
+    });
+    let hsts = ", hsts = { max_age = \"365d\", include_subdomains = true, preload = true }";
+    let routes = format!(
+        "{}\n[[route]]\nname = \"here\"\nmatch = {{ path = \"/here\" }}\nrespond = {{ body = \"yes\" }}\n",
+        all_to_with(upstream.address, &ground.listener(hsts), "", "match = { path = \"/up/*\" }")
+    );
+    let gateway = Gateway::start(&routes);
+    let mut client = secure(&gateway, &ground.client().config());
+    let expected = "max-age=31536000; includeSubDomains; preload";
+    for (path, status, field) in [
+        ("/up/a", 200, expected),
+        ("/up/own", 200, "max-age=1"),
+        ("/here", 200, expected),
+        ("/nowhere", 404, expected),
+    ] {
+        client.send(get(path));
+        let response = client.response();
+        assert_eq!(response.status, status, "{path}");
+        assert_eq!(support::fields(&response.head, "strict-transport-security"), [field], "{path}");
+    }
+    // A head that is refused is answered so too, as is a request over a plain listener without it.
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    let response = client.response();
+    assert_eq!(
+        (response.status, response.field("strict-transport-security").as_deref()),
+        (400, Some(expected))
+    );
+}
+
+#[test]
+fn silence_and_age_end_websockets_over_tls() {
+    let ground = Ground::new();
+    for (timeouts, end) in
+        [("tunnel_idle = \"300ms\"", "tunnel-idle"), ("tunnel_age = \"300ms\"", "tunnel-aged")]
+    {
+        let (upstream, accepted) = Upstream::manual();
+        let listener = format!("{}\ntimeouts = {{ {timeouts} }}", ground.listener(""));
+        let gateway = Gateway::start(&all_to_with(upstream.address, &listener, "", ""));
+        let mut client = secure(&gateway, &ground.client().config());
+        client.send(
+            "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        );
+        let mut server = accepted.next();
+        server.head();
+        server.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        server.rest();
+        assert_eq!(end_of(&gateway), end);
+        nothing_is_left(&gateway);
+    }
+}
+
 // Towards endpoints.
 
 /// A gateway without TLS towards its clients, before this endpoint, with these keys of `tls`.

@@ -77,18 +77,29 @@ field_names! {
     Te = "te",
     Trailer = "trailer",
     TransferEncoding = "transfer-encoding",
+    TrueClientIp = "true-client-ip",
     Upgrade = "upgrade",
     UserAgent = "user-agent",
     Vary = "vary",
     Via = "via",
     Warning = "warning",
     WwwAuthenticate = "www-authenticate",
+    XClientIp = "x-client-ip",
     XForwardedFor = "x-forwarded-for",
     XForwardedHost = "x-forwarded-host",
+    XForwardedMethod = "x-forwarded-method",
     XForwardedPort = "x-forwarded-port",
+    XForwardedPrefix = "x-forwarded-prefix",
     XForwardedProto = "x-forwarded-proto",
+    XForwardedScheme = "x-forwarded-scheme",
+    XForwardedServer = "x-forwarded-server",
+    XForwardedSsl = "x-forwarded-ssl",
+    XForwardedUri = "x-forwarded-uri",
+    XOriginalHost = "x-original-host",
+    XOriginalUrl = "x-original-url",
     XRealIp = "x-real-ip",
     XRequestId = "x-request-id",
+    XRewriteUrl = "x-rewrite-url",
 }
 
 impl FieldName {
@@ -163,9 +174,9 @@ static LENGTHS: [u64; 32] = {
 
 /// A set of names; all that are not known are one of it, [`FieldName::Other`].
 #[derive(Copy, Clone, Default, Debug, PartialEq, Eq)]
-pub struct NameSet(u64);
+pub struct NameSet(u128);
 
-const _: () = assert!(KNOWN.len() < u64::BITS as usize, "a name, and Other, is a bit of a word");
+const _: () = assert!(KNOWN.len() < u128::BITS as usize, "a name, and Other, is a bit of a word");
 
 impl NameSet {
     /// No name.

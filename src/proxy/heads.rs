@@ -126,10 +126,21 @@ const REQUEST_ID: NameSet = NameSet::of(&[FieldName::XRequestId]);
 
 /// What a stranger says of itself and must not be believed, here or behind the gateway: also where it is not written
 /// here, since many an upstream reads it.
-const CLAIMS: NameSet = X_FORWARDED
-    .union(FORWARDED)
-    .union(REQUEST_ID)
-    .union(NameSet::of(&[FieldName::XForwardedPort, FieldName::XRealIp]));
+const CLAIMS: NameSet = X_FORWARDED.union(FORWARDED).union(REQUEST_ID).union(NameSet::of(&[
+    FieldName::TrueClientIp,
+    FieldName::XClientIp,
+    FieldName::XForwardedMethod,
+    FieldName::XForwardedPort,
+    FieldName::XForwardedPrefix,
+    FieldName::XForwardedScheme,
+    FieldName::XForwardedServer,
+    FieldName::XForwardedSsl,
+    FieldName::XForwardedUri,
+    FieldName::XOriginalHost,
+    FieldName::XOriginalUrl,
+    FieldName::XRealIp,
+    FieldName::XRewriteUrl,
+]));
 
 /// What decides where a request goes and how long it is, and must not seem to come twice.
 const NOT_BY_ANOTHER_NAME: NameSet = NameSet::of(&[FieldName::ContentLength, FieldName::Host]);

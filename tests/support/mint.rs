@@ -71,6 +71,14 @@ impl Mint {
         })
     }
 
+    /// For someone of this common name, which is also in a field of its own.
+    pub fn person(&self, common_name: &str, names: &[&str]) -> Pair {
+        self.pair_of(names, &KeyPair::generate().unwrap(), |params| {
+            params.distinguished_name.push(DnType::OrganizationName, "people");
+            params.distinguished_name.push(DnType::CommonName, common_name);
+        })
+    }
+
     fn pair_of(&self, names: &[&str], key: &KeyPair, edit: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names

@@ -32,7 +32,8 @@ pub struct Listener {
     /// clients that connect ahead of their first request are then in the kernel until they send.
     #[serde(default)]
     pub defer_accept: bool,
-    /// Networks (CIDR) whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed and extended.
+    /// Networks (CIDR) whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed and extended. From anyone else these do not
+    /// go on, nor do `X-Real-IP`, `X-Client-IP`, `True-Client-IP`, `X-Original-Host`, `X-Original-URL` and `X-Rewrite-URL`.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
     /// Demands a PROXY header (version 1 or 2) in front of connections from some peers, and takes the client's address from it.
