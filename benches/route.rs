@@ -6,7 +6,10 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ringgate::route::{Captures, PathSpec, RequestView, RouteSpec, Router};
+use ringgate::{
+    expression::{Expression, Failed},
+    route::{Captures, Params, PathSpec, RequestView, RouteSpec, Router},
+};
 
 struct Request {
     host: String,
@@ -28,6 +31,9 @@ impl RequestView for Request {
     }
     fn header(&self, _: &str, _: impl FnMut(&[u8]) -> bool) -> bool {
         false
+    }
+    fn holds(&self, _: &Expression, _: Params<'_>) -> Result<bool, Failed> {
+        Ok(false)
     }
 }
 

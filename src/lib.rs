@@ -3,6 +3,7 @@
 pub mod buf;
 pub mod clock;
 pub mod config;
+pub mod expression;
 pub mod http;
 pub mod http2;
 pub mod net;

@@ -1,5 +1,5 @@
-//! Regexes over a whole value. This file owns the dialect: that of the `regex` crate, anchored at both ends, over
-//! bytes, with ASCII classes. It does not know what the value is,
+//! Regexes over a whole value, or a part of one. This file owns the dialect: that of the `regex` crate, over bytes, with ASCII
+//! classes. It does not know what the value is,
 //! nor what its captures are for.
 //!
 //! It stands on `regex_automata`, the engine of `regex`, because that one writes captures into an array it is given;
@@ -100,6 +100,31 @@ impl WholeRegex {
             on_group(slots[2 * group].zip(slots[2 * group + 1]).map(|(start, end)| start.get()..end.get()));
         }
         true
+    }
+}
+
+/// A regex that matches somewhere in a value.
+#[derive(Clone)]
+pub struct PartRegex(meta::Regex);
+
+impl fmt::Debug for PartRegex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PartRegex")
+    }
+}
+
+impl PartRegex {
+    /// Compiles `text`.
+    pub fn compile(text: &str) -> Result<Self, RegexError> {
+        if text.len() > REGEX_BYTES_MAX {
+            return Err(RegexError::new(format!("a regex has at most {REGEX_BYTES_MAX} bytes")));
+        }
+        build(text).map(Self)
+    }
+
+    /// Whether it matches anywhere in `value`.
+    pub fn is_match(&self, value: &str) -> bool {
+        self.0.is_match(value)
     }
 }
 

@@ -70,6 +70,55 @@ file, never what it stands for. Only values are interpolated, not keys, and what
 **Limits.** A configuration file has at most 64 MiB. All references together may yield as much.
 "#;
 
+const EXPRESSIONS: &str = r#"## Expressions
+
+`match.when`, `allow` of a policy and the other keys that say so hold expressions of [CEL](https://github.com/google/cel-spec), the Common Expression Language:
+
+```toml
+[[route]]
+name = "beta"
+match = { path = "/shop/*", when = "request.headers['x-beta'] == '1' && request.client.ip != '192.0.2.1'" }
+cluster = "beta"
+
+[[policy]]
+name = "tenants"
+allow = "claims.tenant == request.params.tenant || 'operator' in claims.roles"
+```
+
+| name | type | what it is |
+|---|---|---|
+| `request.method` | string | as sent |
+| `request.scheme` | string | `http` or `https`, by the connection |
+| `request.host` | string | in lower case, without its port |
+| `request.path` | string | the canonical path |
+| `request.params` | map | what the route's captures took: `request.params.id` |
+| `request.query` | map | parameters of the query, decoded |
+| `request.headers` | map | fields, by their names in any case; of one that comes more than once, the values with `, ` between |
+| `request.cookies` | map | cookies |
+| `request.size` | int | bytes of the body by `Content-Length`; 0 without a body, -1 where its length is not known beforehand |
+| `request.id` | string | what goes on as `X-Request-Id` |
+| `request.client.ip`, `request.client.port` | string, int | whose request it is, as in the log |
+| `request.tls.version`, `request.tls.server_name` | string | what the connection speaks, and the name that was asked for; empty without TLS |
+| `request.tls.client_subject`, `request.tls.client_fingerprint` | string | of the client's certificate, as in the log; empty without one |
+| `request.tls.client_names` | map | the names and addresses that the client's certificate is for: `'pc.example' in request.tls.client_names` |
+| `auth.subject` | string | `sub` of the token that the request shows; empty without one. Not in `match.when` |
+| `auth.consumer` | string | the consumer whose key it shows; empty without one. Not in `match.when` |
+| `claims` | map | what its token says: `claims.org.id`, `'admin' in claims.roles`. Not in `match.when` |
+| `now` | timestamp | when the request came: `now.getHours('Europe/Berlin') < 18` |
+
+Operators are those of CEL: `==`, `!=`, `<`, `<=`, `>`, `>=`, `&&`, `||`, `!`, `+`, `-`, `*`, `/`, `%`, `in`, `? :`, `[]`. Functions: `has(a.b)`,
+`size`, `contains`, `startsWith`, `endsWith`, `matches`, `lowerAscii`, `upperAscii`, `trim`, `substring`, `indexOf`, `lastIndexOf`, `split`;
+`all`, `exists`, `exists_one`, `map` and `filter` over lists and over the names of maps; `string`, `int`, `uint`, `double`, `timestamp`, `duration`, `type`,
+`dyn`; `getFullYear`, `getMonth`, `getDayOfYear`, `getDayOfMonth`, `getDate`, `getDayOfWeek`, `getHours`, `getMinutes`, `getSeconds`, `getMilliseconds`,
+each with a time zone or without; and `cidr('10.0.0.0/8').containsIP(request.client.ip)`. The pattern of `matches` and the network of
+`cidr` stand in the expression itself. Patterns match anywhere in a text unless `^` and `$` say otherwise.
+
+Names and types are checked at load, and what an expression may cost at most is bounded there: one that could take too many steps is refused. What is
+not known before a request comes can still **fail**: a field, parameter, cookie or claim that is not there (ask with `has` or `in`), a parameter or cookie that
+comes more than once, a value of another type or that is no UTF-8, a number that is too large. An expression that fails does not match, and allows nothing; the figure `expressions_failed`
+counts it. Of `a || b`, one that holds is enough even where the other fails, as CEL has it.
+"#;
+
 const POLICIES: &str = r#"## Policies
 
 A `[[policy]]` does nothing until it is attached: with `default = true` to every route, by a listener's `use` to every route on
@@ -85,6 +134,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 | `client_cert` | one, as of `cors` | 403 (`certificate-missing`, `certificate-refused`) |
 | `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
 | `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`) or 403 (`token-scope`) |
+| `allow` | all of them | 403 (`not-allowed`) |
 | `rate_limit` | all of them; one that refuses takes back what the others counted | 429 (`quota-exceeded`), with `Retry-After` |
 
 How many requests passed each policy, and how many did not, is among the figures.
@@ -289,6 +339,8 @@ pub fn markdown() -> String {
     }
     out.push('\n');
     out.push_str(ROUTING);
+    out.push('\n');
+    out.push_str(EXPRESSIONS);
     out.push('\n');
     out.push_str(POLICIES);
     out

@@ -76,6 +76,11 @@ impl Claims {
         }
     }
 
+    /// All of them.
+    pub fn all(&self) -> &Map<String, Value> {
+        &self.all
+    }
+
     /// `sub`: who it is.
     pub fn subject(&self) -> Option<&str> {
         self.all.get("sub")?.as_str()

@@ -68,6 +68,8 @@ pub struct Core {
     pub connections: Cell<usize>,
     /// Exchanges under way.
     pub exchanges: Cell<usize>,
+    /// Expressions that had no value.
+    pub(super) expressions_failed: Cell<u64>,
     pub(super) rng: RefCell<fastrand::Rng>,
     pub(super) log: RefCell<Option<Log>>,
     generation: RefCell<Rc<Generation>>,
@@ -127,6 +129,7 @@ impl Core {
             figures: RefCell::new(figures),
             connections: Cell::new(0),
             exchanges: Cell::new(0),
+            expressions_failed: Cell::new(0),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             log: RefCell::new(log.map(|(batcher, format)| Log {
                 batcher,
@@ -253,6 +256,7 @@ impl Core {
         figures.counters.buffers_active = pool.units_in_use.saturating_sub(net::buffers_provided()) as u64;
         figures.counters.buffers_exhausted = pool.exhausted;
         if self.worker == 0 {
+            figures.counters.expressions_failed = self.expressions_failed.get();
             figures.counters.rate_limit_evictions = self.generation.borrow().evictions();
         }
         if let Some(log) = self.log.borrow().as_ref() {

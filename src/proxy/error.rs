@@ -42,6 +42,8 @@ pub enum Error {
     TokenScope,
     /// The API key's consumer may not ask here.
     KeyNotAllowed,
+    /// What a policy allows it is not.
+    NotAllowed,
     /// More requests came than may.
     QuotaExceeded,
     /// No route matches.

@@ -3,12 +3,14 @@
 
 use std::{
     borrow::Cow,
-    cell::OnceCell,
+    cell::{Cell, OnceCell},
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
 
+use super::seen::Seen;
 use crate::{
+    expression::{Expression, Failed},
     http::{
         field::FieldName,
         method::Method,
@@ -22,7 +24,7 @@ use crate::{
         jwt::Claims,
         template::{TlsVariable, Value, Variable, Variables},
     },
-    route::{Captures, RequestView, query_without},
+    route::{Captures, Params, RequestView, query_without},
     table::{Cluster, HashOn, Route},
     telemetry::text::{append_decimal, append_ip},
     tls::Session,
@@ -60,6 +62,10 @@ pub(super) struct Facts<'f> {
     pub(super) claims: Option<&'f OnceCell<Rc<Claims>>>,
     /// What is not for the upstream to see.
     pub(super) hidden: Hidden<'f>,
+    /// When it came, in µs since 1970.
+    pub(super) unix_us: u64,
+    /// How many expressions had no value for it.
+    pub(super) failed: Option<&'f Cell<u64>>,
 }
 
 impl<'f> Facts<'f> {
@@ -272,6 +278,23 @@ impl RequestView for Facts<'_> {
     fn header(&self, name: &str, mut test: impl FnMut(&[u8]) -> bool) -> bool {
         let mut fields = self.head.fields.called(self.bytes, name.as_bytes());
         fields.any(|field| test(field.value_at.bytes(self.bytes)))
+    }
+
+    fn holds(&self, expression: &Expression, params: Params<'_>) -> Result<bool, Failed> {
+        self.asked(|| expression.holds(&Seen::new(self, params)))
+    }
+}
+
+impl Facts<'_> {
+    /// Counts an expression that had no value.
+    pub(super) fn asked<T>(&self, ask: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+        let answer = ask();
+        if answer.is_err()
+            && let Some(failed) = self.failed
+        {
+            failed.set(failed.get() + 1);
+        }
+        answer
     }
 }
 

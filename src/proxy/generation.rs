@@ -94,7 +94,12 @@ impl Generation {
             .collect();
         let leases = table.policies.iter().map(|policy| match &policy.rule {
             Rule::RateLimit(limit) => Some(Leases::new(limit, workers)),
-            Rule::Cors(_) | Rule::Ip(_) | Rule::ClientCert(_) | Rule::Key(_) | Rule::Jwt(_) => None,
+            Rule::Cors(_)
+            | Rule::Ip(_)
+            | Rule::ClientCert(_)
+            | Rule::Key(_)
+            | Rule::Jwt(_)
+            | Rule::Allow(_) => None,
         });
         let leases = RefCell::new(leases.collect());
         Ok(Self { number, table, clusters, splits, secrets, verified: RefCell::default(), leases })
@@ -104,7 +109,12 @@ impl Generation {
     pub(super) fn evictions(&self) -> u64 {
         let of = |policy: &Policy| match &policy.rule {
             Rule::RateLimit(limit) => limit.evictions(),
-            Rule::Cors(_) | Rule::Ip(_) | Rule::ClientCert(_) | Rule::Key(_) | Rule::Jwt(_) => 0,
+            Rule::Cors(_)
+            | Rule::Ip(_)
+            | Rule::ClientCert(_)
+            | Rule::Key(_)
+            | Rule::Jwt(_)
+            | Rule::Allow(_) => 0,
         };
         self.table.policies.iter().map(of).sum()
     }

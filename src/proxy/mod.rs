@@ -1,6 +1,7 @@
 //! One connection, one exchange, relay, reply: a request's life on one core. [`exchange`] is the table of contents;
 //! everything else here only does what it says.
 
+mod acquire;
 mod announced;
 mod answer;
 mod attempt;
@@ -21,6 +22,7 @@ mod record;
 mod relay;
 mod reply;
 mod secure;
+mod seen;
 mod slot;
 mod splice;
 mod tunnel;

@@ -10,9 +10,11 @@ use super::{
     exchange::{Exchange, Next},
     facts::Facts,
     record::{Quota, Record},
+    seen::Seen,
 };
 use crate::{
     config::types::CountedBy,
+    expression::{Expression, Failed},
     http::{
         body::BodyReader,
         field::{FieldName, Fields},
@@ -26,7 +28,7 @@ use crate::{
         key::{KeyAccess, Shown},
         rate_limit::{Passed, RateLimit, Refused},
     },
-    route::{Captures, RequestView, query_values},
+    route::{Captures, Params, RequestView, query_values},
     table::{Listener, NO_POLICIES, Policy, Rule, Table},
     telemetry::text::append_decimal,
 };
@@ -94,6 +96,11 @@ impl RequestView for Preflight<'_> {
         let mut lists = self.facts.values(FieldName::AccessControlRequestHeaders);
         lists.any(|list| list.split(|byte| *byte == b',').any(is_name)) || self.facts.header(name, test)
     }
+
+    /// Of its fields an expression knows no more than the preflight has.
+    fn holds(&self, expression: &Expression, params: Params<'_>) -> Result<bool, Failed> {
+        self.facts.asked(|| expression.holds(&Seen::new(self.facts, params).by(self.method)))
+    }
 }
 
 /// Answers a preflight by a rule.
@@ -122,13 +129,19 @@ pub(super) fn admit<'f, 'x: 'f>(
     x: &mut Exchange<'x>,
     facts: &mut Facts<'f>,
     chain: u32,
+    params: Params<'_>,
 ) -> Result<(), Error> {
-    if chain == NO_POLICIES { Ok(()) } else { ask(x, facts, chain) }
+    if chain == NO_POLICIES { Ok(()) } else { ask(x, facts, chain, params) }
 }
 
 /// Not inlined: an exchange without policies is not to be larger for them.
 #[inline(never)]
-fn ask<'f, 'x: 'f>(x: &mut Exchange<'x>, facts: &mut Facts<'f>, chain: u32) -> Result<(), Error> {
+fn ask<'f, 'x: 'f>(
+    x: &mut Exchange<'x>,
+    facts: &mut Facts<'f>,
+    chain: u32,
+    params: Params<'_>,
+) -> Result<(), Error> {
     let generation = x.generation;
     let table = &generation.table;
     let chain = &table.chains[chain as usize];
@@ -143,6 +156,14 @@ fn ask<'f, 'x: 'f>(x: &mut Exchange<'x>, facts: &mut Facts<'f>, chain: u32) -> R
             },
             Rule::Key(access) => admit_key(access, table, x.record, facts),
             Rule::Jwt(access) => admit_token((at, access), x.core, &generation.verified, x.record, facts),
+            // What has no value allows nothing.
+            Rule::Allow(expression) => {
+                let seen = Seen::new(facts, params);
+                match facts.asked(|| expression.holds(&seen)) {
+                    Ok(true) => Ok(()),
+                    Ok(false) | Err(_) => Err(Error::NotAllowed),
+                }
+            }
             // They are asked by themselves, before and after.
             Rule::Cors(_) | Rule::RateLimit(_) => Ok(()),
         };
@@ -339,7 +360,12 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
     let policy = table.chains[chain as usize].cors?;
     match &table.policies[policy].rule {
         Rule::Cors(cors) => Some((policy, cors)),
-        Rule::Ip(_) | Rule::ClientCert(_) | Rule::Key(_) | Rule::Jwt(_) | Rule::RateLimit(_) => None,
+        Rule::Ip(_)
+        | Rule::ClientCert(_)
+        | Rule::Key(_)
+        | Rule::Jwt(_)
+        | Rule::Allow(_)
+        | Rule::RateLimit(_) => None,
     }
 }
 

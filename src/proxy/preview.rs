@@ -10,6 +10,7 @@ use super::{
     policies::Preflight,
 };
 use crate::{
+    clock::Clock,
     http::{
         path::{Canonical, PathError},
         request::RequestHead,
@@ -56,6 +57,8 @@ pub fn preview<'p>(
         consumer: None,
         claims: None,
         hidden: [None; 2],
+        unix_us: Clock::new().unix_us(0),
+        failed: None,
     };
     Ok(Preview { facts })
 }

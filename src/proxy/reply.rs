@@ -73,6 +73,7 @@ reasons! {
     TokenInvalid = "token-invalid", Some("http_request_denied"), "This token is not to be believed here.";
     TokenExpired = "token-expired", Some("http_request_denied"), "This token's time is over, or has not come.";
     TokenScope = "token-scope", Some("http_request_denied"), "This token does not allow what was asked for.";
+    NotAllowed = "not-allowed", Some("http_request_denied"), "What was asked for is not allowed.";
     QuotaExceeded = "quota-exceeded", Some("http_request_denied"), "More requests have come than may; try again later.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
@@ -129,6 +130,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::TokenInvalid => (401, Reason::TokenInvalid),
         Error::TokenExpired => (401, Reason::TokenExpired),
         Error::TokenScope => (403, Reason::TokenScope),
+        Error::NotAllowed => (403, Reason::NotAllowed),
         Error::QuotaExceeded => (429, Reason::QuotaExceeded),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),

@@ -17,6 +17,28 @@ pub struct Captures {
     len: usize,
 }
 
+/// What a route's captures took, by their names.
+#[derive(Debug, Clone, Copy)]
+pub struct Params<'p> {
+    names: &'p [String],
+    captures: &'p Captures,
+    path: &'p [u8],
+}
+
+impl<'p> Params<'p> {
+    /// `names` are those of the route that the captures are of.
+    pub(super) fn new(names: &'p [String], captures: &'p Captures, path: &'p [u8]) -> Self {
+        Self { names, captures, path }
+    }
+
+    /// Names and what they took, of those that took part.
+    pub fn iter(&self) -> impl Iterator<Item = (&'p str, &'p [u8])> {
+        let Self { names, captures, path } = *self;
+        let of = move |(at, name): (usize, &'p String)| Some((name.as_str(), captures.value(at, path)?));
+        names.iter().enumerate().filter_map(of)
+    }
+}
+
 /// The range of a regex's group that took no part in the match.
 const ABSENT: (u32, u32) = (u32::MAX, u32::MAX);
 

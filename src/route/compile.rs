@@ -87,7 +87,7 @@ fn parse(spec: &RouteSpec, route: usize, regexes: &mut Regexes, errors: &mut Vec
             (DescribedPath::Any, Vec::new())
         }
     };
-    let (methods, predicates) = predicate::compile(spec, route, errors);
+    let (methods, predicates) = predicate::compile(spec, route, &captures, errors);
     Parsed { hosts, path, captures, methods, predicates }
 }
 
@@ -466,7 +466,13 @@ fn parsed_host_counts(parsed: &[Parsed]) -> Vec<usize> {
 fn rank(routes: &mut [RouteId], specs: &[RouteSpec]) {
     routes.sort_by_key(|id| {
         let spec = &specs[*id as usize];
-        (spec.methods.is_empty(), Reverse(spec.headers.len()), Reverse(spec.query.len()), *id)
+        (
+            spec.methods.is_empty(),
+            Reverse(spec.headers.len()),
+            Reverse(spec.query.len()),
+            spec.when.is_none(),
+            *id,
+        )
     });
 }
 

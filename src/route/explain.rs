@@ -73,7 +73,8 @@ impl Router {
                 on_route(leaf.0, None, captures);
             } else {
                 for contender in self.contenders(leaf) {
-                    let failure = self.failure(contender, method, view).map(|failure| failure.text(view));
+                    let failure =
+                        self.failure(contender, method, view, captures).map(|failure| failure.text(view));
                     on_route(contender.route, failure, captures);
                 }
             }

@@ -6,13 +6,14 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use memchr::{memchr, memchr_iter};
 
 use super::{
-    capture::Captures,
+    capture::{Captures, Params},
     hash::{hash, in_scope},
     host::{self, HOST_BYTES_MAX},
     predicate::{self, Failure, Method, Predicates},
     spec::RouteId,
     table::{CONTENDERS, Contender, Leaf, NO_HOST, NONE, Router, SCOPE_BELOW, SCOPE_EXACT, Text},
 };
+use crate::expression::{Expression, Failed};
 
 /// A request as routes see it.
 pub trait RequestView {
@@ -27,6 +28,8 @@ pub trait RequestView {
     /// Whether `test` holds for some value of the field `name`, which is given in lower case. Values come without
     /// surrounding whitespace, a repeated field's one by one.
     fn header(&self, name: &str, test: impl FnMut(&[u8]) -> bool) -> bool;
+    /// Whether an expression holds, for a route whose captures took `params`.
+    fn holds(&self, expression: &Expression, params: Params<'_>) -> Result<bool, Failed>;
 }
 
 impl Router {
@@ -35,18 +38,25 @@ impl Router {
     pub fn find<V: RequestView>(&self, view: &V, captures: &mut Captures) -> Option<RouteId> {
         let method = Method::of(view.method());
         captures.clear();
-        let end = self
-            .walk(view, captures, &mut |leaf, _| self.first(leaf, method, view).map_or(Continue(()), Break));
+        let end = self.walk(view, captures, &mut |leaf, captures| {
+            self.first(leaf, method, view, captures).map_or(Continue(()), Break)
+        });
         end.break_value()
     }
 
     /// The first route of a leaf whose predicates hold.
     #[inline]
-    fn first<V: RequestView>(&self, leaf: Leaf, method: Method, view: &V) -> Option<RouteId> {
+    fn first<V: RequestView>(
+        &self,
+        leaf: Leaf,
+        method: Method,
+        view: &V,
+        captures: &Captures,
+    ) -> Option<RouteId> {
         if leaf.0 & CONTENDERS == 0 {
             return Some(leaf.0);
         }
-        let passes = |contender: &&Contender| self.failure(contender, method, view).is_none();
+        let passes = |contender: &&Contender| self.failure(contender, method, view, captures).is_none();
         self.contenders(leaf).find(passes).map(|contender| contender.route)
     }
 
@@ -65,9 +75,10 @@ impl Router {
         contender: &Contender,
         method: Method,
         view: &V,
+        captures: &Captures,
     ) -> Option<Failure<'_>> {
         let predicates: Option<&Predicates> = self.predicates.get(contender.predicates as usize);
-        predicate::failure(contender.methods, predicates, method, view)
+        predicate::failure(contender.methods, predicates, method, view, captures)
     }
 
     /// Calls `on_leaf` for each leaf that matches the request's host and path, in order of precedence, with what its

@@ -54,11 +54,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use capture::{CAPTURES_MAX, Captures};
+pub use capture::{CAPTURES_MAX, Captures, Params};
 pub use explain::{Candidate, NEAR_MISSES_MAX, Outcome};
 pub use find::RequestView;
 pub use pattern::{PATTERN_BYTES_MAX, SEGMENTS_MAX, SegmentKind};
-pub use query::{QUERY_VALUE_BYTES_MAX, values as query_values, without as query_without};
+pub use query::{
+    QUERY_VALUE_BYTES_MAX, names as query_names, values as query_values, without as query_without,
+};
 pub use shadow::Shadow;
 pub use spec::{PathSpec, RouteError, RouteField, RouteId, RouteSpec, ValueSpec};
 pub use table::{ROUTES_MAX, Router};

@@ -4,11 +4,15 @@
 use std::fmt::Write;
 
 use super::{
+    capture::{Captures, Params},
     find::RequestView,
     query,
     spec::{Refusal, RouteError, RouteField, RouteSpec, ValueSpec, is_token},
 };
-use crate::regex::WholeRegex;
+use crate::{
+    expression::{Expression, Failed, Kind, Scope},
+    regex::WholeRegex,
+};
 
 /// The methods with a bit of their own (RFC 9110 §9.3, RFC 5789); [`Method::OTHER`] stands for all the rest.
 const STANDARD: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -59,6 +63,14 @@ pub(super) struct Predicates {
     /// Names in lower case.
     headers: Box<[(Box<str>, ValueTest)]>,
     query: Box<[(Box<str>, ValueTest)]>,
+    when: Option<When>,
+}
+
+/// What must hold, and the names that it may call captures by.
+#[derive(Debug, Clone)]
+struct When {
+    expression: Expression,
+    params: Box<[String]>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,17 +81,19 @@ pub(super) enum ValueTest {
 }
 
 /// The predicate that a request fails.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Failure<'r> {
     Method(MethodSet, &'r [Box<str>]),
     Header(&'r str, &'r ValueTest),
     Query(&'r str, &'r ValueTest),
+    When(&'r Expression, Option<Failed>),
 }
 
-/// Compiles the predicates of route number `route`; what is wrong with them goes to `errors`.
+/// Compiles the predicates of route number `route`, which has these captures; what is wrong with them goes to `errors`.
 pub(super) fn compile(
     spec: &RouteSpec,
     route: usize,
+    captures: &[String],
     errors: &mut Vec<RouteError>,
 ) -> (MethodSet, Option<Predicates>) {
     let mut other_methods = Vec::new();
@@ -109,7 +123,15 @@ pub(super) fn compile(
             Err(refusal) => errors.push(refusal.at(route, RouteField::Query(name.clone()))),
         }
     }
-    if other_methods.is_empty() && headers.is_empty() && query.is_empty() {
+    let when =
+        spec.when.as_ref().and_then(|text| match Expression::compile(text, Kind::Bool, Scope::Request) {
+            Ok(expression) => Some(When { expression, params: captures.into() }),
+            Err(fault) => {
+                errors.push(Refusal::from(fault).at(route, RouteField::When));
+                None
+            }
+        });
+    if other_methods.is_empty() && headers.is_empty() && query.is_empty() && when.is_none() {
         return (set, None);
     }
     (
@@ -118,6 +140,7 @@ pub(super) fn compile(
             other_methods: other_methods.into(),
             headers: headers.into(),
             query: query.into(),
+            when,
         }),
     )
 }
@@ -182,22 +205,29 @@ impl ValueTest {
     }
 }
 
-/// The first predicate that the request fails, if any: method, then fields, then query parameters.
+/// The first predicate that the request fails, if any: method, then fields, then query parameters, then the expression.
 #[inline]
 pub(super) fn failure<'r, V: RequestView>(
     set: MethodSet,
     predicates: Option<&'r Predicates>,
     method: Method,
     view: &V,
+    captures: &Captures,
 ) -> Option<Failure<'r>> {
     if !set.has(method) {
         return Some(Failure::Method(set, predicates.map_or(&[], |predicates| &*predicates.other_methods)));
     }
-    predicates.and_then(|predicates| predicates.failure(set, method, view))
+    predicates.and_then(|predicates| predicates.failure(set, method, view, captures))
 }
 
 impl Predicates {
-    fn failure<V: RequestView>(&self, set: MethodSet, method: Method, view: &V) -> Option<Failure<'_>> {
+    fn failure<V: RequestView>(
+        &self,
+        set: MethodSet,
+        method: Method,
+        view: &V,
+        captures: &Captures,
+    ) -> Option<Failure<'_>> {
         if method == Method::OTHER && set != MethodSet::ANY {
             let name = view.method();
             if !self.other_methods.iter().any(|other| other.as_bytes() == name) {
@@ -207,12 +237,18 @@ impl Predicates {
         if let Some((name, test)) = self.headers.iter().find(|(name, test)| !test.header(name, view)) {
             return Some(Failure::Header(name, test));
         }
-        if self.query.is_empty() {
-            return None;
+        if !self.query.is_empty() {
+            let query = view.query().unwrap_or_default();
+            if let Some((name, test)) = self.query.iter().find(|(name, test)| !test.query(name, query)) {
+                return Some(Failure::Query(name, test));
+            }
         }
-        let query = view.query().unwrap_or_default();
-        let (name, test) = self.query.iter().find(|(name, test)| !test.query(name, query))?;
-        Some(Failure::Query(name, test))
+        let When { expression, params } = self.when.as_ref()?;
+        match view.holds(expression, Params::new(params, captures, view.path())) {
+            Ok(true) => None,
+            Ok(false) => Some(Failure::When(expression, None)),
+            Err(failed) => Some(Failure::When(expression, Some(failed))),
+        }
     }
 }
 
@@ -241,6 +277,8 @@ impl Failure<'_> {
                 });
                 test.text("query parameter", name, found)
             }
+            Self::When(expression, None) => format!("`{}` does not hold", expression.source()),
+            Self::When(expression, Some(failed)) => format!("`{}` fails: {failed}", expression.source()),
         }
     }
 }
@@ -277,7 +315,7 @@ mod tests {
 
     fn errors(spec: &RouteSpec) -> Vec<RouteError> {
         let mut errors = Vec::new();
-        compile(spec, 3, &mut errors);
+        compile(spec, 3, &[], &mut errors);
         errors
     }
 

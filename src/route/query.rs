@@ -19,6 +19,11 @@ fn parts(pair: &[u8]) -> (&[u8], &[u8]) {
     (&pair[..cut], pair.get(cut + 1..).unwrap_or_default())
 }
 
+/// The names of all parameters, decoded, in order.
+pub fn names(query: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    pairs(query).map(parts).map(|(written, _)| Decoded(written).collect())
+}
+
 /// The values of parameter `name` (given decoded), decoded.
 pub fn values<'q>(query: &'q [u8], name: &'q [u8]) -> impl Iterator<Item = Vec<u8>> {
     let those = pairs(query).map(parts).filter(move |(written, _)| equals(written, name));

@@ -63,7 +63,10 @@ pub(super) fn find(
             if let Some(by) = by {
                 shadowed.entry(*route).or_insert((0, by)).0 += 1;
             }
-            before.entry(asked).or_default().add(*route, spec);
+            // What an expression takes no one knows beforehand.
+            if spec.when.is_none() {
+                before.entry(asked).or_default().add(*route, spec);
+            }
         }
     }
     let certain = shadowed.into_iter().filter(|(route, (times, _))| *times == hosts[*route as usize]);
@@ -78,7 +81,7 @@ fn everything<'s>(groups: &[Group], specs: &'s [RouteSpec]) -> HashMap<u32, Cove
     for group in groups.iter().filter(|group| group.path == GroupPath::Everything) {
         for route in &group.routes {
             let spec = &specs[*route as usize];
-            if spec.headers.is_empty() && spec.query.is_empty() {
+            if spec.headers.is_empty() && spec.query.is_empty() && spec.when.is_none() {
                 covers.entry(group.bucket).or_default().add(*route, spec);
             }
         }

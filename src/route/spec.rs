@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::{
     config::types::{GrpcMatch, Match, ValueMatch},
+    expression,
     regex::RegexError,
 };
 
@@ -24,6 +25,8 @@ pub struct RouteSpec {
     pub headers: Vec<(String, ValueSpec)>,
     /// Names of query parameters, decoded, and what is asked of their values. All must hold.
     pub query: Vec<(String, ValueSpec)>,
+    /// An expression that must hold.
+    pub when: Option<String>,
 }
 
 /// What is asked of a path.
@@ -68,6 +71,7 @@ impl From<&Match> for RouteSpec {
             methods: matches.method.as_ref().map_or_else(Vec::new, |methods| methods.as_slice().to_vec()),
             headers: matches.header.iter().map(|(name, value)| (name.clone(), value.into())).collect(),
             query: matches.query.iter().map(|(name, value)| (name.clone(), value.into())).collect(),
+            when: matches.when.clone(),
         }
     }
 }
@@ -127,6 +131,8 @@ pub enum RouteField {
     Header(String),
     /// `query`, this name.
     Query(String),
+    /// `when`.
+    When,
 }
 
 impl fmt::Display for RouteField {
@@ -138,6 +144,7 @@ impl fmt::Display for RouteField {
             Self::Method => f.write_str("method"),
             Self::Header(name) => write!(f, "header.{name}"),
             Self::Query(name) => write!(f, "query.{name}"),
+            Self::When => f.write_str("when"),
         }
     }
 }
@@ -169,6 +176,12 @@ impl Refusal {
 
     pub(super) fn at(self, route: usize, field: RouteField) -> RouteError {
         RouteError { route, field, message: self.message, hint: self.hint }
+    }
+}
+
+impl From<expression::Fault> for Refusal {
+    fn from(expression::Fault { message, hint }: expression::Fault) -> Self {
+        Self { message, hint }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    capture::Captures,
+    capture::{Captures, Params},
     compile,
     hash::Index,
     host::HostPattern,
@@ -183,6 +183,16 @@ impl Router {
     /// The names of a route's captures; a name's index is its index in [`Captures`]. Empty for an id it does not have.
     pub fn capture_names(&self, route: RouteId) -> &[String] {
         self.described.routes.get(route as usize).map_or(&[], |route| &route.captures)
+    }
+
+    /// What a route's captures took of `path`, by their names. Without a route there are none.
+    pub fn params<'p>(
+        &'p self,
+        route: Option<RouteId>,
+        captures: &'p Captures,
+        path: &'p [u8],
+    ) -> Params<'p> {
+        Params::new(route.map_or(&[], |route| self.capture_names(route)), captures, path)
     }
 
     /// The routes that can never win, each with one that always wins before it. None of them is a false alarm; that

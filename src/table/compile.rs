@@ -19,6 +19,7 @@ use crate::{
         types::{self, Balance, Config, RiskyMethod},
         values::ByteSize,
     },
+    expression::{Expression, Kind, Scope},
     http::request::HeadLimits,
     policy::{
         client_cert::CertAccess,
@@ -125,6 +126,7 @@ impl Compiler<'_, '_> {
             RouteField::Method => path.push("method".into()),
             RouteField::Header(name) => path.extend([Key::from("header"), name.into()]),
             RouteField::Query(name) => path.extend([Key::from("query"), name.into()]),
+            RouteField::When => path.push("when".into()),
         }
         self.error(&path, error.message, error.hint);
     }
@@ -345,6 +347,10 @@ impl Compiler<'_, '_> {
                 self.jwt(at, jwt)
             } else if let Some(limit) = &policy.rate_limit {
                 self.rate_limit(at, limit)
+            } else if let Some(source) = &policy.allow {
+                let path = ["policy".into(), at.into(), "allow".into()];
+                let expression = self.expression(&path, source, Kind::Bool);
+                expression.map(|expression| Rule::Allow(Box::new(expression)))
             } else {
                 policy.key.as_ref().map(|key| {
                     let allowed = allowed(key, &config.consumer);
@@ -380,6 +386,17 @@ impl Compiler<'_, '_> {
                 for fault in faults {
                     self.error(&["policy".into(), at.into(), "name".into()], fault, None);
                 }
+                None
+            }
+        }
+    }
+
+    /// An expression about who asks for what.
+    fn expression(&mut self, path: &[Key<'_>], source: &str, kind: Kind) -> Option<Expression> {
+        match Expression::compile(source, kind, Scope::Identity) {
+            Ok(expression) => Some(expression),
+            Err(fault) => {
+                self.error(path, fault.message, fault.hint);
                 None
             }
         }

@@ -14,6 +14,7 @@ pub use compile::{Report, compile};
 
 use crate::{
     config::types::{HalfClose, PathRules, ProxyVersion, UpstreamProtocol},
+    expression::Expression,
     http::request::HeadLimits,
     policy::{
         client_cert::CertAccess,
@@ -156,6 +157,8 @@ pub enum Rule {
     Jwt(Box<TokenAccess>),
     /// Says how often.
     RateLimit(Box<RateLimit>),
+    /// What a request must be like.
+    Allow(Box<Expression>),
 }
 
 impl Rule {
@@ -168,6 +171,7 @@ impl Rule {
             Self::Key(_) => "key",
             Self::Jwt(_) => "jwt",
             Self::RateLimit(_) => "rate_limit",
+            Self::Allow(_) => "allow",
         }
     }
 }
@@ -189,6 +193,8 @@ pub struct Chain {
     pub key: Option<usize>,
     /// With which token.
     pub jwt: Option<usize>,
+    /// What they must be like: every one of them, as they are attached.
+    pub allow: Box<[usize]>,
     /// How often: every one of them, as they are attached.
     pub rate_limits: Box<[usize]>,
 }
@@ -197,7 +203,13 @@ impl Chain {
     /// Those that are asked who may pass, in order.
     #[inline]
     pub fn asked(&self) -> impl Iterator<Item = usize> {
-        self.ip.iter().copied().chain(self.client_cert).chain(self.key).chain(self.jwt)
+        self.ip
+            .iter()
+            .copied()
+            .chain(self.client_cert)
+            .chain(self.key)
+            .chain(self.jwt)
+            .chain(self.allow.iter().copied())
     }
 
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.

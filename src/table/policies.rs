@@ -32,7 +32,7 @@ impl Chains {
 
     fn chain(&self, config: &Config, listener: &Listener, route: Option<&Route>) -> Chain {
         let mut chain = Chain::default();
-        let (mut ip, mut rate_limits) = (Vec::new(), Vec::new());
+        let (mut ip, mut allow, mut rate_limits) = (Vec::new(), Vec::new(), Vec::new());
         let is_skipped =
             |name: &str| route.is_some_and(|route| route.skip.iter().any(|skipped| skipped == name));
         let defaults = config.policy.iter().filter(|policy| policy.default).map(|policy| &policy.name);
@@ -51,11 +51,14 @@ impl Chains {
                 chain.jwt = Some(at);
             } else if policy.ip.is_some() && !ip.contains(&at) {
                 ip.push(at);
+            } else if policy.allow.is_some() && !allow.contains(&at) {
+                allow.push(at);
             } else if policy.rate_limit.is_some() && !rate_limits.contains(&at) {
                 rate_limits.push(at);
             }
         }
         chain.ip = ip.into();
+        chain.allow = allow.into();
         chain.rate_limits = rate_limits.into();
         chain
     }

@@ -118,6 +118,8 @@ figures! {
         Counter buffers_exhausted,
         /// Buffers in use now, counted in units of the small size.
         Gauge buffers_active,
+        /// Expressions (`when`, `allow`, …) that had no value for a request, such as one of a field that it does not have.
+        Counter expressions_failed,
         /// Clients of rate limits that were forgotten before their time because more came than `keys`.
         Counter rate_limit_evictions,
         /// Access-log lines written, those included that were dropped later because the writer did not keep up.

@@ -43,6 +43,7 @@ fn policies_of_listeners_and_routes() {
         (policy("ip = { allow = ['10.0.0.0/8', '::/0'], deny = ['10.0.0.1/32'] }"), &[]),
         (policy("ip = { allow = [] }"), &["4:16 error: `allow` names no network"]),
         (policy("ip = {}"), &["4:6 error: this policy lets everyone pass"]),
+        (policy("allow = \"request.client.ip != '' && 'a' in claims.roles\""), &[]),
         (
             policy("ip = { deny = ['10.0.0.0/8', '10.0.0.1', '10.0.0.1/8'] }"),
             &["4:30 error: `10.0.0.1` is not a network", "4:42 warning: `10.0.0.1/8` has host bits set"],

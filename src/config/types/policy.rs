@@ -7,7 +7,8 @@ use super::ValueRegex;
 use crate::config::values::{Hidden, Span};
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
-/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `client_cert`, `key`, `jwt` or `rate_limit`.
+/// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `client_cert`, `key`,
+/// `jwt`, `allow` or `rate_limit`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -26,6 +27,9 @@ pub struct Policy {
     pub key: Option<Key>,
     /// Asks for a JSON Web Token, and so knows who asks.
     pub jwt: Option<Jwt>,
+    /// An expression that must hold (see [Expressions](#expressions)): of `request`, `auth`, `claims` and `now`. A request for which it does not, or for
+    /// which it has no value, is answered 403, `not-allowed`. Several on a route must all hold.
+    pub allow: Option<String>,
     /// Says how often requests may come.
     pub rate_limit: Option<RateLimit>,
 }

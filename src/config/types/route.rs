@@ -66,6 +66,9 @@ pub struct Match {
     pub header: BTreeMap<String, ValueMatch>,
     /// Query parameters and their values.
     pub query: BTreeMap<String, ValueMatch>,
+    /// An expression that must hold (see [Expressions](#expressions)): of `request` and `now`. One that fails, since a field that it asks for is not there
+    /// for one, does not match.
+    pub when: Option<String>,
 }
 
 /// Calls of gRPC.

@@ -12,7 +12,7 @@ use crate::config::{
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 6] = ["cors", "ip", "client_cert", "key", "jwt", "rate_limit"];
+const KINDS: [&str; 7] = ["cors", "ip", "client_cert", "key", "jwt", "allow", "rate_limit"];
 
 /// Those that a request is asked for once.
 const ASKED_ONCE: [&str; 4] = ["cors", "client_cert", "key", "jwt"];
@@ -60,6 +60,7 @@ fn kinds(policy: &Policy) -> Vec<&'static str> {
         policy.client_cert.is_some(),
         policy.key.is_some(),
         policy.jwt.is_some(),
+        policy.allow.is_some(),
         policy.rate_limit.is_some(),
     ];
     KINDS.into_iter().zip(is).filter_map(|(kind, is)| is.then_some(kind)).collect()

@@ -5,7 +5,10 @@ mod precedence;
 mod reference;
 mod said;
 
+use std::borrow::Cow;
+
 use super::*;
+use crate::expression::{Expression, Failed, Number, Scene, Text, TextMap};
 
 /// A request, written out.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +36,36 @@ impl RequestView for Request {
     fn header(&self, name: &str, mut test: impl FnMut(&[u8]) -> bool) -> bool {
         assert_eq!(name, name.to_ascii_lowercase());
         self.headers.iter().any(|(other, value)| other.eq_ignore_ascii_case(name) && test(value.as_bytes()))
+    }
+    fn holds(&self, expression: &Expression, params: Params<'_>) -> Result<bool, Failed> {
+        expression.holds(&Scenery { request: self, params })
+    }
+}
+
+/// What expressions of these tests ask about.
+struct Scenery<'s> {
+    request: &'s Request,
+    params: Params<'s>,
+}
+
+impl Scene for Scenery<'_> {
+    fn text(&self, text: Text) -> Cow<'_, [u8]> {
+        Cow::Borrowed(if text == Text::Method { self.request.method.as_bytes() } else { b"" })
+    }
+    fn number(&self, _: Number) -> i64 {
+        0
+    }
+    fn values(&self, map: TextMap, name: &str, each: &mut dyn FnMut(&[u8])) {
+        if map == TextMap::Params {
+            self.params.iter().filter(|(param, _)| *param == name).for_each(|(_, value)| each(value));
+        }
+    }
+    fn names(&self, _: TextMap, _: &mut dyn FnMut(&[u8])) {}
+    fn claims(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        None
+    }
+    fn unix_us(&self) -> u64 {
+        0
     }
 }
 
@@ -79,6 +112,10 @@ impl RouteSpec {
     }
     fn query(mut self, name: &str, value: ValueSpec) -> Self {
         self.query.push((name.into(), value));
+        self
+    }
+    fn when(mut self, source: &str) -> Self {
+        self.when = Some(source.into());
         self
     }
 }

@@ -152,3 +152,25 @@ fn a_dead_end_in_the_trie_is_left_again() {
     assert_eq!(found(&router, &get("", "/a/q").method("PUT")), Some(3));
     assert_eq!(found(&router, &get("", "/a/q")), None);
 }
+
+#[test]
+fn an_expression_is_asked_last_and_falls_through() {
+    let by_id = |source: &str| on("/a/{id}").when(source);
+    let router = router(&[
+        on("/a/{id}"),
+        by_id("request.params.id == '1'"),
+        by_id("request.params.id == '1' || request.method == 'PUT'"),
+        by_id("request.params.id == '2'").query("q", PRESENT),
+        by_id("request.headers.nope == ''"),
+        on("/a/{other:int}").when("request.params.other == '7'"),
+    ]);
+    assert_eq!(found(&router, &get("", "/a/x")), Some(0));
+    assert_eq!(found(&router, &get("", "/a/1")), Some(1));
+    assert_eq!(found(&router, &get("", "/a/x").method("PUT")), Some(2));
+    assert_eq!(found(&router, &get("", "/a/2?q=1")), Some(3));
+    assert_eq!(found(&router, &get("", "/a/2")), Some(0));
+    assert_eq!(found(&router, &get("", "/a/7")), Some(5));
+    assert_eq!(router.shadowed(), []);
+    let error = &Router::compile(&[on("/").when("request.nope == 1")]).unwrap_err()[0];
+    assert_eq!((error.route, &error.field), (0, &RouteField::When));
+}

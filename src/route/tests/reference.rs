@@ -53,6 +53,7 @@ prop_compose! {
             methods: methods.unwrap_or_default().into_iter().map(Into::into).collect(),
             headers,
             query,
+            when: None,
         }
     }
 }

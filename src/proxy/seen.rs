@@ -1,0 +1,158 @@
+//! A request as expressions see it (see [`crate::expression`]): its parts, looked up in what was parsed.
+
+use std::{borrow::Cow, cell::OnceCell, net::IpAddr};
+
+use serde_json::{Map, Value};
+
+use super::facts::Facts;
+use crate::{
+    expression::{Number, Scene, Text, TextMap},
+    http::{
+        field::{FieldName, Fields},
+        framing::BodyLength,
+    },
+    policy::cookie,
+    route::{Params, query_names, query_values},
+    telemetry::text::append_ip,
+    tls::Session,
+};
+
+/// A request, with what its route's captures took.
+pub(super) struct Seen<'f> {
+    method: &'f [u8],
+    scheme: &'static str,
+    host: &'f [u8],
+    path: &'f [u8],
+    query: &'f [u8],
+    id: &'f [u8],
+    fields: &'f Fields,
+    bytes: &'f [u8],
+    body: BodyLength,
+    client: IpAddr,
+    client_port: u16,
+    session: Option<&'f Session>,
+    consumer: &'f str,
+    claims: Option<&'f Map<String, Value>>,
+    unix_us: u64,
+    params: Params<'f>,
+}
+
+impl<'f> Seen<'f> {
+    pub(super) fn new(facts: &Facts<'f>, params: Params<'f>) -> Self {
+        Self {
+            method: facts.method(),
+            scheme: facts.scheme(),
+            host: facts.host(),
+            path: facts.path,
+            query: facts.query().unwrap_or_default(),
+            id: facts.id,
+            fields: &facts.head.fields,
+            bytes: facts.bytes,
+            body: facts.head.body,
+            client: facts.client,
+            client_port: facts.peer.port(),
+            session: facts.session,
+            consumer: facts.consumer.unwrap_or_default(),
+            claims: facts.claims.and_then(OnceCell::get).map(|claims| claims.all()),
+            unix_us: facts.unix_us,
+            params,
+        }
+    }
+
+    /// The same, as if it were sent by another method.
+    pub(super) fn by(self, method: &'f [u8]) -> Self {
+        Self { method, ..self }
+    }
+
+    /// Cookies as they were written: names and values.
+    fn cookies(&self) -> impl Iterator<Item = &'f [u8]> {
+        let bytes = self.bytes;
+        let fields = self.fields.named(FieldName::Cookie).map(move |field| field.value_at.bytes(bytes));
+        fields.flat_map(|field| field.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+    }
+
+    fn client_names(&self) -> impl Iterator<Item = &'f str> {
+        let peer = self.session.and_then(|session| session.peer.as_ref());
+        peer.into_iter().flat_map(|peer| peer.all_names.split(',')).filter(|name| !name.is_empty())
+    }
+}
+
+impl Scene for Seen<'_> {
+    fn text(&self, text: Text) -> Cow<'_, [u8]> {
+        let peer = self.session.and_then(|session| session.peer.as_ref());
+        Cow::Borrowed(match text {
+            Text::Id => self.id,
+            Text::Method => self.method,
+            Text::Scheme => self.scheme.as_bytes(),
+            Text::Host => return Cow::Owned(self.host.to_ascii_lowercase()),
+            Text::Path => self.path,
+            Text::ClientIp => {
+                let mut text = Vec::new();
+                append_ip(self.client, &mut text);
+                return Cow::Owned(text);
+            }
+            Text::TlsVersion => self.session.map_or(b"", |session| session.version.as_bytes()),
+            Text::TlsServerName => {
+                self.session.and_then(|session| session.server_name.as_deref()).unwrap_or_default().as_bytes()
+            }
+            Text::ClientSubject => peer.map_or(b"", |peer| peer.subject.as_bytes()),
+            Text::ClientFingerprint => peer.map_or(b"", |peer| peer.fingerprint_hex.as_bytes()),
+            Text::Consumer => self.consumer.as_bytes(),
+            Text::Subject => {
+                let subject = self.claims.and_then(|claims| claims.get("sub")?.as_str());
+                subject.unwrap_or_default().as_bytes()
+            }
+        })
+    }
+
+    fn number(&self, number: Number) -> i64 {
+        match number {
+            Number::Size => match self.body {
+                BodyLength::None => 0,
+                BodyLength::Exact(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
+                BodyLength::Chunked => -1,
+            },
+            Number::ClientPort => i64::from(self.client_port),
+        }
+    }
+
+    fn values(&self, map: TextMap, name: &str, each: &mut dyn FnMut(&[u8])) {
+        match map {
+            TextMap::Headers => {
+                let fields = self.fields.called(self.bytes, name.as_bytes());
+                fields.for_each(|field| each(field.value_at.bytes(self.bytes)));
+            }
+            TextMap::Query => query_values(self.query, name.as_bytes()).for_each(|value| each(&value)),
+            TextMap::Cookies => {
+                self.cookies().filter_map(|pair| cookie::find(pair, name.as_bytes())).for_each(each);
+            }
+            TextMap::Params => {
+                self.params.iter().filter(|(param, _)| *param == name).for_each(|(_, value)| each(value));
+            }
+            TextMap::ClientNames => {
+                self.client_names().filter(|own| *own == name).for_each(|own| each(own.as_bytes()));
+            }
+        }
+    }
+
+    fn names(&self, map: TextMap, each: &mut dyn FnMut(&[u8])) {
+        match map {
+            TextMap::Headers => self.fields.iter().for_each(|field| each(field.name_at.bytes(self.bytes))),
+            TextMap::Query => query_names(self.query).for_each(|name| each(&name)),
+            TextMap::Cookies => {
+                let name = |pair: &[u8]| pair.iter().position(|byte| *byte == b'=');
+                self.cookies().for_each(|pair| each(name(pair).map_or(pair, |at| &pair[..at])));
+            }
+            TextMap::Params => self.params.iter().for_each(|(name, _)| each(name.as_bytes())),
+            TextMap::ClientNames => self.client_names().for_each(|name| each(name.as_bytes())),
+        }
+    }
+
+    fn claims(&self) -> Option<&Map<String, Value>> {
+        self.claims
+    }
+
+    fn unix_us(&self) -> u64 {
+        self.unix_us
+    }
+}
