@@ -99,6 +99,67 @@ fn what_requests_are_counted_by() {
 }
 
 #[test]
+fn expressions_say_who_is_counted_and_what_for() {
+    let upstream = Upstream::saying("ok");
+    let gateway = gateway(
+        &upstream,
+        &[
+            policy(
+                "dear",
+                "limit = 10, per = \"1h\", by = [{ expression = \"request.params.tenant.lowerAscii()\" }], cost = \
+                 \"request.query.size == 'all' ? 99 : request.method == 'HEAD' ? 0 : int(request.query.size)\"",
+            ),
+            route("/t/{tenant}", "use = [\"dear\"]"),
+            policy("host", "limit = 2, per = \"1h\", by = [{ expression = \"request.headers.nope\" }]"),
+            route("/h", "use = [\"host\"]"),
+        ]
+        .concat(),
+    );
+    let mut peers = [gateway.connect()];
+    // 4 and 4 of 10; then 2 are left, which is less than 4 and enough for two of those that fail and so cost one.
+    assert_eq!(passed(&mut peers, 3, "/t/one?size=4", ""), 2);
+    assert_eq!(passed(&mut peers, 2, "/t/ONE?size=x", ""), 2);
+    assert_eq!(passed(&mut peers, 1, "/t/one", ""), 0);
+    // More than there ever is takes all that there is.
+    assert_eq!(passed(&mut peers, 2, "/t/two?size=all", ""), 1);
+    assert_eq!(passed(&mut peers, 1, "/t/two?size=1", ""), 0);
+    // Nothing is not counted, however little is left.
+    peers[0].send("HEAD /t/two?size=1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = peers[0].head();
+    assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("RateLimit"), "{head}");
+    assert_eq!(passed(&mut peers, 2, "/t/two?size=-5", ""), 2);
+    // What has no value is told by its client's address.
+    assert_eq!(passed(&mut peers, 3, "/h", "X-Forwarded-For: 192.0.2.1\r\n"), 2);
+    assert_eq!(passed(&mut peers, 3, "/h", "X-Forwarded-For: 192.0.2.2\r\n"), 2);
+    assert!(gateway.figure("expressions_failed") >= 9);
+}
+
+/// The consumer by its key, and a claim of a token, tell callers apart; over HTTP/2 as well.
+#[test]
+fn identities_are_counted_by_themselves() {
+    let upstream = Upstream::saying("ok");
+    let consumers = ["web", "app"].map(|name| {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("key-of-{name}").as_bytes());
+        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("[[consumer]]\nname = \"{name}\"\nkeys = [\"sha256:{hash}\"]\n")
+    });
+    let rest = [
+        consumers.concat(),
+        "[[policy]]\nname = \"keys\"\nkey = {}\n".into(),
+        policy("fair", "limit = 2, per = \"1h\", by = [\"consumer\"]"),
+        route("/*", "use = [\"keys\", \"fair\"]"),
+    ]
+    .concat();
+    let gateway = gateway(&upstream, &rest);
+    let mut peers: Vec<Peer> = (0..4).map(|_| gateway.connect()).collect();
+    for name in ["web", "app"] {
+        assert_eq!(passed(&mut peers, 5, "/", &format!("X-Api-Key: key-of-{name}\r\n")), 2);
+    }
+    // Whoever is no one is not counted as anyone.
+    assert_eq!(ask(&mut peers[0], "/", "X-Api-Key: none\r\n").status, 401);
+}
+
+#[test]
 fn a_cost_is_paid_at_once() {
     let upstream = Upstream::saying("ok");
     let gateway = gateway(

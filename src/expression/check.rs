@@ -54,7 +54,7 @@ enum Type {
     Timestamp,
     Duration,
     /// What a name such as `int` stands for, and `type` comes to.
-    Type,
+    Name,
     List(Box<Self>),
     /// From texts.
     Map(Box<Self>),
@@ -77,7 +77,7 @@ impl Type {
             Self::Null => "null".into(),
             Self::Timestamp => "timestamp".into(),
             Self::Duration => "duration".into(),
-            Self::Type => "type".into(),
+            Self::Name => "type".into(),
             Self::List(of) => format!("list of {}", of.name()),
             Self::Map(of) => format!("map to {}", of.name()),
             Self::Texts => "map to string".into(),
@@ -236,7 +236,7 @@ impl Checker {
             "google.protobuf.Timestamp",
         ];
         if TYPES.contains(&name) {
-            return Ok(Known::new(Type::Type, 16));
+            return Ok(Known::new(Type::Name, 16));
         }
         if scene::part_of(scene::OF_IDENTITIES, name).is_some() {
             return Err(Fault::new(format!("`{name}` is not known where routes are chosen"))
@@ -541,7 +541,7 @@ fn comes_to(function: &str, is_member: bool, known: &[Known]) -> Result<Known, F
                 (Timestamp, Duration) | (Duration, Timestamp) => Timestamp,
                 (Duration, Duration) => Duration,
                 (Any, other) | (other, Any) => match other {
-                    Bool | Type::Null | Map(_) | Texts | Type::Type => return Err(unfit("+")),
+                    Bool | Type::Null | Map(_) | Texts | Type::Name => return Err(unfit("+")),
                     _ => Any,
                 },
                 _ => return Err(unfit("+")),
@@ -613,12 +613,12 @@ fn comes_to(function: &str, is_member: bool, known: &[Known]) -> Result<Known, F
                 matches!(of, Text | Int | Uint | Double | Bool | Type::Bytes | Timestamp | Duration | Any);
             if fits { Ok(Known::new(Text, bytes.max(32))) } else { Err(unfit("string")) }
         }
-        ("int", false, [of]) if matches!(of, Text | Int | Uint | Double | Timestamp | Any) => small(Int),
-        ("uint", false, [of]) if matches!(of, Text | Int | Uint | Double | Any) => small(Uint),
-        ("double", false, [of]) if matches!(of, Text | Int | Uint | Double | Any) => small(Double),
-        ("timestamp", false, [of]) if matches!(of, Text | Int | Timestamp | Any) => small(Timestamp),
-        ("duration", false, [of]) if matches!(of, Text | Duration | Any) => small(Duration),
-        ("type", false, [_]) => small(Type::Type),
+        ("int", false, [Text | Int | Uint | Double | Timestamp | Any]) => small(Int),
+        ("uint", false, [Text | Int | Uint | Double | Any]) => small(Uint),
+        ("double", false, [Text | Int | Uint | Double | Any]) => small(Double),
+        ("timestamp", false, [Text | Int | Timestamp | Any]) => small(Timestamp),
+        ("duration", false, [Text | Duration | Any]) => small(Duration),
+        ("type", false, [_]) => small(Type::Name),
         ("dyn", false, [_]) => Ok(known[0].any()),
         (
             "getFullYear" | "getMonth" | "getDayOfYear" | "getDayOfMonth" | "getDate" | "getDayOfWeek",

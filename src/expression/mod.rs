@@ -266,10 +266,9 @@ fn names<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Execu
     let [map] = &arguments[..] else { return Err(ExecutionError::missing_argument_or_target()) };
     let Some(indexer) = map.as_indexer() else { return Err(ExecutionError::missing_argument_or_target()) };
     // The one key that no request can bring.
-    indexer.get(&Names).map(|names| CowVal::Owned(names.into_owned())).map(|names| {
-        debug_assert!(names.downcast_ref::<CelList<'_>>().is_some());
-        names
-    })
+    let names = indexer.get(&Names)?.into_owned();
+    debug_assert!(names.downcast_ref::<CelList<'_>>().is_some());
+    Ok(CowVal::Owned(names))
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ use std::{hash::Hasher, sync::Arc};
 
 use self::buckets::Buckets;
 pub use self::leases::Leases;
-use crate::config::types::{self, CountedBy};
+use crate::{
+    config::types::{self, CountedBy},
+    expression::{Expression, Fault, Kind, Scope},
+};
 
 /// Requests per second that a limit may allow: beyond it, what a permit takes to come back is not told apart from nothing.
 pub const REQUESTS_PER_SECOND_MAX: u64 = 1_000_000;
@@ -75,17 +78,63 @@ pub struct Refused {
     pub full_ns: u64,
 }
 
+/// What requests are counted by.
+#[derive(Debug, Clone)]
+pub enum By {
+    /// The client's address.
+    ClientIp,
+    /// The consumer whose key it shows.
+    Consumer,
+    /// The route.
+    Route,
+    /// The field of this name.
+    Header(Box<str>),
+    /// The claim of this name.
+    Claim(Box<str>),
+    /// The text that this comes to.
+    Expression(Expression),
+}
+
+/// Permits that a request takes.
+#[derive(Debug, Clone)]
+pub enum Cost {
+    /// So many.
+    Fixed(u64),
+    /// As many as this comes to.
+    Expression(Expression),
+}
+
+/// What is wrong with a limit.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LimitFault {
+    /// The key that it is about.
+    pub part: LimitPart,
+    /// What it is.
+    pub fault: Fault,
+}
+
+/// A part of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitPart {
+    /// `limit`.
+    Limit,
+    /// `cost`.
+    Cost,
+    /// One of `by`.
+    By(usize),
+}
+
 /// A limit.
 #[derive(Debug, Clone)]
 pub struct RateLimit {
     /// What requests are counted by: each in its turn. Nothing: all together.
-    pub by: Box<[CountedBy]>,
+    pub by: Box<[By]>,
     /// Bits of an IPv6 address that tell clients apart.
     pub ipv6_prefix: u8,
     /// Whether responses say what is left.
     pub announces: bool,
     /// Permits that a request takes.
-    cost: u64,
+    pub cost: Cost,
     rate: Rate,
     /// Requests in the time that the limit is about.
     limit: u32,
@@ -96,24 +145,57 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// A limit whose buckets are all full; `None`: see [`Rate::new`]. `name` is a structured string's inside (RFC 9651 §3.3.3).
-    pub fn compile(name: &str, rule: &types::RateLimit) -> Option<Self> {
+    /// A limit whose buckets are all full. `name` is a structured string's inside (RFC 9651 §3.3.3).
+    ///
+    /// # Errors
+    /// Its rate cannot be (see [`Rate::new`]), or an expression is none.
+    pub fn compile(name: &str, rule: &types::RateLimit) -> Result<Self, LimitFault> {
         let (limit, per_ms) = (rule.limit, rule.per.as_millis());
-        let rate = Rate::new(limit, per_ms, rule.burst.unwrap_or(limit))?;
+        let rate = Rate::new(limit, per_ms, rule.burst.unwrap_or(limit)).ok_or_else(|| {
+            let message =
+                "this is more than 1,000,000 requests a second, or takes more than a hundred years to fill";
+            LimitFault { part: LimitPart::Limit, fault: Fault { message: message.into(), hint: None } }
+        })?;
         let keys = if rule.by.is_empty() { 1 } else { rule.keys.clamp(1, KEYS_MAX) };
         // draft-ietf-httpapi-ratelimit-headers-10 §3: a window is whole seconds.
         let window =
             if per_ms.is_multiple_of(1000) { format!(";w={}", per_ms / 1000) } else { String::new() };
-        Some(Self {
-            by: rule.by.as_slice().into(),
+        let expression = |source: &String, kind, part| {
+            let compiled = Expression::compile(source, kind, Scope::Identity);
+            compiled.map_err(|fault| LimitFault { part, fault })
+        };
+        let by = rule.by.iter().enumerate().map(|(at, by)| {
+            Ok(match by {
+                CountedBy::ClientIp => By::ClientIp,
+                CountedBy::Consumer => By::Consumer,
+                CountedBy::Route => By::Route,
+                CountedBy::Header(name) => By::Header(name.as_str().into()),
+                CountedBy::Claim(name) => By::Claim(name.as_str().into()),
+                CountedBy::Expression(source) => {
+                    By::Expression(expression(source, Kind::Text, LimitPart::By(at))?)
+                }
+            })
+        });
+        Ok(Self {
+            by: by.collect::<Result<_, _>>()?,
             ipv6_prefix: rule.ipv6_prefix,
             announces: rule.headers,
-            cost: u64::from(rule.cost),
+            cost: match &rule.cost {
+                types::Cost::Fixed(cost) => Cost::Fixed(u64::from(*cost)),
+                types::Cost::Expression(source) => {
+                    Cost::Expression(expression(source, Kind::Int, LimitPart::Cost)?)
+                }
+            },
             rate,
             limit,
             line: format!("RateLimit-Policy: \"{name}\";q={limit}{window}\r\n").into_bytes().into(),
             buckets: Arc::new(Buckets::new(keys as usize)),
         })
+    }
+
+    /// The permits that a request takes whose cost comes to this; 0: it is not counted.
+    pub fn cost(&self, cost: i64) -> u64 {
+        u64::try_from(cost).unwrap_or(0).min(self.rate.burst)
     }
 
     /// Hashes what a request is counted by. Clients choose some of it: it is hashed with a secret of this process.
@@ -137,7 +219,7 @@ impl RateLimit {
             limit,
             per: per.parse().unwrap(),
             burst: Some(burst),
-            cost: 1,
+            cost: types::Cost::Fixed(1),
             by: vec![CountedBy::ClientIp],
             ipv6_prefix: 64,
             keys: 1000,

@@ -13,7 +13,6 @@ use super::{
     seen::Seen,
 };
 use crate::{
-    config::types::CountedBy,
     expression::{Expression, Failed},
     http::{
         body::BodyReader,
@@ -26,7 +25,7 @@ use crate::{
         credential::Place,
         jwt::{TokenAccess, TokenFault, Verified},
         key::{KeyAccess, Shown},
-        rate_limit::{Passed, RateLimit, Refused},
+        rate_limit::{By, Cost, Passed, RateLimit, Refused},
     },
     route::{Captures, Params, RequestView, query_values},
     table::{Listener, NO_POLICIES, Policy, Rule, Table},
@@ -170,11 +169,11 @@ fn ask<'f, 'x: 'f>(
         x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
         passes?;
     }
-    if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits) }
+    if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits, params) }
 }
 
 /// Asks the rate limits, each of which counts the request, or none of them.
-fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize]) -> Result<(), Error> {
+fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Params<'_>) -> Result<(), Error> {
     let Exchange { core, generation, record, .. } = x;
     let table = &generation.table;
     let now_ns = core.clock.host_ns();
@@ -183,7 +182,13 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize]) -> Result<()
         let (Rule::RateLimit(limit), Some(own)) = (&table.policies[at].rule, &mut leases[at]) else {
             continue;
         };
-        let answer = own.take(counted_by(limit, facts, record, table), now_ns);
+        let key = counted_by(limit, facts, record, table, params);
+        let cost = cost_of(limit, facts, params);
+        if cost == 0 {
+            core.figures.borrow_mut().on_policy(at, true);
+            continue;
+        }
+        let answer = own.take(key, cost, now_ns);
         core.figures.borrow_mut().on_policy(at, answer.is_ok());
         let quota = quota(at, answer);
         if answer.is_err() {
@@ -192,7 +197,8 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize]) -> Result<()
                 if let (Rule::RateLimit(limit), Some(own)) =
                     (&table.policies[before].rule, &mut leases[before])
                 {
-                    own.put_back(counted_by(limit, facts, record, table), now_ns);
+                    let key = counted_by(limit, facts, record, table, params);
+                    own.put_back(key, cost_of(limit, facts, params), now_ns);
                 }
             }
             return Err(Error::QuotaExceeded);
@@ -202,6 +208,17 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize]) -> Result<()
         }
     }
     Ok(())
+}
+
+/// What a request costs.
+fn cost_of(limit: &RateLimit, facts: &Facts<'_>, params: Params<'_>) -> u64 {
+    match &limit.cost {
+        Cost::Fixed(cost) => *cost,
+        Cost::Expression(expression) => {
+            let cost = facts.asked(|| expression.number(&Seen::new(facts, params)));
+            limit.cost(cost.unwrap_or(1))
+        }
+    }
 }
 
 fn quota(at: usize, answer: Result<Passed, Refused>) -> Quota {
@@ -215,20 +232,28 @@ fn quota(at: usize, answer: Result<Passed, Refused>) -> Quota {
 }
 
 /// By what a limit counts a request, hashed. What it does not have is replaced by its client's address, which is no one else's either.
-fn counted_by(limit: &RateLimit, facts: &Facts<'_>, record: &Record, table: &Table) -> u64 {
+fn counted_by(
+    limit: &RateLimit,
+    facts: &Facts<'_>,
+    record: &Record,
+    table: &Table,
+    params: Params<'_>,
+) -> u64 {
     let mut hasher = limit.hasher();
     for by in &limit.by {
-        let claim;
+        let text;
         let value = match by {
-            CountedBy::ClientIp => None,
-            CountedBy::Consumer => facts.consumer.map(str::as_bytes),
-            CountedBy::Route => {
-                Some(record.route.map_or(&b""[..], |route| table.routes[route].name.as_bytes()))
+            By::ClientIp => None,
+            By::Consumer => facts.consumer.map(str::as_bytes),
+            By::Route => Some(record.route.map_or(&b""[..], |route| table.routes[route].name.as_bytes())),
+            By::Header(name) => facts.value_of(name.as_bytes()),
+            By::Claim(name) => {
+                text = record.claims.as_ref().and_then(|claims| claims.text(name));
+                text.as_deref().map(str::as_bytes)
             }
-            CountedBy::Header(name) => facts.value_of(name.as_bytes()),
-            CountedBy::Claim(name) => {
-                claim = record.claims.as_ref().and_then(|claims| claims.text(name));
-                claim.as_deref().map(str::as_bytes)
+            By::Expression(expression) => {
+                text = facts.asked(|| expression.text(&Seen::new(facts, params))).ok();
+                text.as_deref().map(str::as_bytes)
             }
         };
         match (value, facts.client.to_canonical()) {

@@ -28,7 +28,7 @@ use crate::{
         headers::{HeaderEdits, List},
         ip::IpAccess,
         key::{KeyAccess, KeyHash, Keys},
-        rate_limit::RateLimit,
+        rate_limit::{LimitFault, LimitPart, RateLimit},
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
@@ -403,14 +403,21 @@ impl Compiler<'_, '_> {
     }
 
     fn rate_limit(&mut self, at: usize, limit: &types::RateLimit) -> Option<Rule> {
-        let compiled = RateLimit::compile(&self.config.policy[at].name, limit);
-        if compiled.is_none() {
-            let path = ["policy".into(), at.into(), "rate_limit".into(), "limit".into()];
-            let message =
-                "this is more than 1,000,000 requests a second, or takes more than a hundred years to fill";
-            self.error(&path, message, None);
+        match RateLimit::compile(&self.config.policy[at].name, limit) {
+            Ok(limit) => Some(Rule::RateLimit(Box::new(limit))),
+            Err(LimitFault { part, fault }) => {
+                let mut path = vec!["policy".into(), at.into(), "rate_limit".into()];
+                match part {
+                    LimitPart::Limit => path.push("limit".into()),
+                    LimitPart::Cost => path.push("cost".into()),
+                    LimitPart::By(place) => {
+                        path.extend([Key::from("by"), place.into(), "expression".into()]);
+                    }
+                }
+                self.error(&path, fault.message, fault.hint);
+                None
+            }
         }
-        compiled.map(|limit| Rule::RateLimit(Box::new(limit)))
     }
 
     /// One router for each distinct set of routes: where no route names its listeners, all share the one of all.

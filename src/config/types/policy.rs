@@ -49,11 +49,11 @@ pub struct RateLimit {
     /// Requests at once after a pause. Left out: `limit`.
     #[schemars(range(min = 1))]
     pub burst: Option<u32>,
-    /// What one request counts for.
+    /// What one request counts for: a number, or an expression (see [Expressions](#expressions)) that comes to one, such as `"request.method == 'GET' ? 1 : 5"`. Of that, 0 and less
+    /// counts nothing, more than `burst` counts `burst`, and where it fails, 1.
     #[serde(default = "defaults::one")]
-    #[schemars(range(min = 1))]
-    pub cost: u32,
-    /// What tells those apart that are counted each by themselves: `"client_ip"`, `"consumer"`, `"route"`, `{ header = "…" }`, `{ claim = "…" }`, or several of
+    pub cost: Cost,
+    /// What tells those apart that are counted each by themselves: `"client_ip"`, `"consumer"`, `"route"`, `{ header = "…" }`, `{ claim = "…" }`, `{ expression = "…" }` (a text), or several of
     /// them together. A request that has none of a kind is told by its client's address there. Empty: all requests together.
     #[serde(default = "defaults::by")]
     pub by: Vec<CountedBy>,
@@ -84,6 +84,18 @@ pub enum CountedBy {
     Header(String),
     /// The claim of this name in its token.
     Claim(String),
+    /// The text that an expression comes to.
+    Expression(String),
+}
+
+/// What one request counts for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Cost {
+    /// So much.
+    Fixed(#[schemars(range(min = 1))] u32),
+    /// What an expression comes to.
+    Expression(String),
 }
 
 /// Someone who uses the API, and may be told from others by a key.
@@ -238,14 +250,14 @@ pub enum OriginMatch {
 
 /// Defaults that serde needs as functions.
 mod defaults {
-    use super::CountedBy;
+    use super::{Cost, CountedBy};
     use crate::config::values::Span;
 
     pub(super) fn per() -> Span {
         Span::secs(1)
     }
-    pub(super) fn one() -> u32 {
-        1
+    pub(super) fn one() -> Cost {
+        Cost::Fixed(1)
     }
     pub(super) fn by() -> Vec<CountedBy> {
         vec![CountedBy::ClientIp]

@@ -6,7 +6,7 @@ use crate::config::{
     report::Report,
     source::{self, key_path},
     types::{
-        ClientCert, Config, Cors, CountedBy, HeaderEdits, Ip, Jwt, Key, Listener, OriginMatch, Policy,
+        ClientCert, Config, Cors, Cost, CountedBy, HeaderEdits, Ip, Jwt, Key, Listener, OriginMatch, Policy,
         RateLimit,
     },
 };
@@ -190,7 +190,10 @@ fn rate_limit(index: usize, limit: &RateLimit, name: &str, report: &mut Report) 
     if limit.per.as_millis() == 0 {
         report.push_at(&at("per"), Diagnostic::error("there is no rate in no time"));
     }
-    if limit.cost > limit.burst.unwrap_or(limit.limit) {
+    if matches!(limit.cost, Cost::Fixed(0)) {
+        report.push_at(&at("cost"), Diagnostic::error("what costs nothing is not limited"));
+    }
+    if matches!(limit.cost, Cost::Fixed(cost) if cost > limit.burst.unwrap_or(limit.limit)) {
         let error = Diagnostic::error("a request costs more than there ever is");
         report.push_at(&at("cost"), error.hint("give a `burst` of at least `cost`"));
     }
@@ -198,7 +201,9 @@ fn rate_limit(index: usize, limit: &RateLimit, name: &str, report: &mut Report) 
         let (key, name) = match by {
             CountedBy::Header(name) => ("header", name),
             CountedBy::Claim(name) => ("claim", name),
-            CountedBy::ClientIp | CountedBy::Consumer | CountedBy::Route => continue,
+            CountedBy::ClientIp | CountedBy::Consumer | CountedBy::Route | CountedBy::Expression(_) => {
+                continue;
+            }
         };
         let path = key_path!["policy", index, "rate_limit", "by", place, key];
         if key == "header" {

@@ -42,10 +42,9 @@ impl Leases {
         Self { limit: limit.clone(), batch, slots: vec![Slot::default(); slots].into(), now: 0 }
     }
 
-    /// Whether a request of this key passes at `now`.
+    /// Whether a request of this key passes at `now`, which takes so many permits: at least one.
     #[inline]
-    pub fn take(&mut self, key: u64, now: u64) -> Result<Passed, Refused> {
-        let cost = self.limit.cost;
+    pub fn take(&mut self, key: u64, cost: u64, now: u64) -> Result<Passed, Refused> {
         let place = key as usize >> 32 & (SLOTS - 1);
         let place = if self.slots.len() == 1 { 0 } else { place };
         if let Some(slot) = self.slots.get_mut(place)
@@ -56,13 +55,13 @@ impl Leases {
             slot.is_used = true;
             return Ok(Self::passed(&self.limit, slot.full_at, now, slot.permits));
         }
-        self.fetch(place, key, now)
+        self.fetch(place, key, cost, now)
     }
 
     /// Goes to the bucket: for this request, and for more when it is not the first one.
-    fn fetch(&mut self, place: usize, key: u64, now: u64) -> Result<Passed, Refused> {
+    fn fetch(&mut self, place: usize, key: u64, cost: u64, now: u64) -> Result<Passed, Refused> {
         let Self { limit, batch, slots, .. } = self;
-        let (cost, rate) = (limit.cost, &limit.rate);
+        let rate = &limit.rate;
         self.now = now;
         let Some(slot) = slots.get_mut(place).filter(|slot| slot.key == key || !slot.is_used) else {
             let (_, full_at) = limit.buckets.take(key, rate, now, (cost, cost))?;
@@ -91,8 +90,8 @@ impl Leases {
     }
 
     /// Takes a request back that passed and was not served after all.
-    pub fn put_back(&mut self, key: u64, now: u64) {
-        self.limit.buckets.give_back(key, &self.limit.rate, now, self.limit.cost);
+    pub fn put_back(&mut self, key: u64, cost: u64, now: u64) {
+        self.limit.buckets.give_back(key, &self.limit.rate, now, cost);
     }
 
     /// Gives back what no one has asked for since the last time.
@@ -126,7 +125,7 @@ mod tests {
     const KEY: u64 = 0x1234_5678_9abc_def0;
 
     fn take(leases: &mut Leases, count: usize) -> usize {
-        (0..count).filter(|_| leases.take(KEY, 1).is_ok()).count()
+        (0..count).filter(|_| leases.take(KEY, 1, 1).is_ok()).count()
     }
 
     #[test]
@@ -135,7 +134,7 @@ mod tests {
         let mut cores: Vec<Leases> = (0..4).map(|_| Leases::new(&limit, 4)).collect();
         let passed: Vec<usize> = cores.iter_mut().map(|core| take(core, 2)).collect();
         assert_eq!(passed, [2, 2, 1, 0]);
-        let refused = cores[0].take(KEY, 1).unwrap_err();
+        let refused = cores[0].take(KEY, 1, 1).unwrap_err();
         assert_eq!(refused.retry_ns, HOUR_NS / 5);
     }
 
@@ -145,7 +144,7 @@ mod tests {
         let mut core = Leases::new(&limit, 2);
         assert_eq!(core.batch, 10);
         // The first goes by itself; then ten at a time are fetched.
-        let left: Vec<u64> = (0..12).map(|_| core.take(KEY, 1).unwrap().left).collect();
+        let left: Vec<u64> = (0..12).map(|_| core.take(KEY, 1, 1).unwrap().left).collect();
         assert_eq!(left, (988..1000).rev().collect::<Vec<_>>());
         assert_eq!(limit.rate.left(core.slots[KEY as usize >> 32 & (SLOTS - 1)].full_at, 1), 979);
         // Another core finds all but what this one has, until that is given back.
@@ -163,11 +162,11 @@ mod tests {
         let limit = RateLimit::test(1000, "1h", 1000);
         let mut core = Leases::new(&limit, 1);
         let in_hand = |core: &Leases| core.slots.iter().map(|slot| slot.permits).sum::<u64>();
-        core.take(KEY, 1).unwrap();
+        core.take(KEY, 1, 1).unwrap();
         let other = KEY ^ 1;
         let mut twice = || {
-            core.take(other, 1).unwrap();
-            core.take(other, 1).unwrap();
+            core.take(other, 1, 1).unwrap();
+            core.take(other, 1, 1).unwrap();
             let has = in_hand(&core);
             core.give_back_idle(1);
             has
@@ -197,7 +196,7 @@ mod tests {
             for (core, key, what) in asks {
                 if what == 0 {
                     cores[core].give_back_idle(1);
-                } else if cores[core].take(key + 1, 1).is_ok() {
+                } else if cores[core].take(key + 1, 1, 1).is_ok() {
                     passed[key as usize] += 1;
                 }
                 let in_hand: u64 = cores.iter().flat_map(|core| &core.slots).map(|slot| slot.permits).sum();
