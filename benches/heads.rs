@@ -8,6 +8,7 @@ use ringgate::{
     buf::{Buf, Size},
     clock::http_date,
     config::types,
+    expression::Expression,
     http::{
         field::{FieldName, NameSet},
         head::{HeadLimits, Parsed},
@@ -64,6 +65,10 @@ struct NoVariables;
 
 impl Variables for NoVariables {
     fn write(&self, _: &Variable, _: &mut Value<'_>) {}
+
+    fn evaluate(&self, _: &Expression, _: &[String]) -> Option<String> {
+        None
+    }
 }
 
 /// No edits, and those that configurations often have.

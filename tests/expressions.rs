@@ -179,6 +179,33 @@ fn policies_allow_what_holds_and_nothing_else() {
 }
 
 #[test]
+fn fields_say_what_expressions_come_to() {
+    let upstream = Upstream::answering(|head, _| ok(head.as_bytes()));
+    let edits = "[route.request_headers.set]\nX-Tenant = { expression = \"request.headers.tenant.lowerAscii()\" }\n\
+                 [route.request_headers.add]\nX-Who = { expression = \"request.params.id + '@' + request.client.ip\" }\n\
+                 [route.response_headers.set]\nX-Path = { expression = \"request.path\" }\n\
+                 Server = { expression = \"request.query.nope\" }\n";
+    let gateway = Gateway::start(&support::all_to_with(
+        upstream.address,
+        "",
+        "",
+        &format!("match.path = \"/users/{{id}}\"\n{edits}"),
+    ));
+    let ask = |lines: &str| {
+        let mut client = gateway.connect();
+        client.send(format!("GET /users/7 HTTP/1.1\r\nHost: a\r\nX-Tenant: theirs\r\n{lines}\r\n"));
+        client.response()
+    };
+    let response = ask("Tenant: ACME\r\nX-Who: me\r\n");
+    let seen = response.text();
+    assert_eq!(support::fields(&seen, "x-tenant"), ["acme"]);
+    assert_eq!(support::fields(&seen, "x-who"), ["me", "7@127.0.0.1"]);
+    assert_eq!((response.field("x-path").as_deref(), response.field("server")), (Some("/users/7"), None));
+    // Where it has no value the field is left out, and the client's own with it.
+    assert!(support::fields(&ask("").text(), "x-tenant").is_empty());
+}
+
+#[test]
 fn certificates_are_spoken_of() {
     let root = Mint::new("root");
     let people = Mint::new("people");

@@ -564,9 +564,9 @@ fn references_are_resolved() {
     let config = parse("t", &text, &environment).unwrap().config;
     assert_eq!(config.listener[0].address, "127.0.0.1:9999");
     let set = &config.route[0].request_headers.set;
-    assert_eq!(set["a"], "Bearer s3cret");
-    assert_eq!(set["b"], "${PORT}");
-    assert_eq!(set["c"], "${PORT}");
+    assert_eq!(set["a"], "Bearer s3cret".into());
+    assert_eq!(set["b"], "${PORT}".into());
+    assert_eq!(set["c"], "${PORT}".into());
     assert_eq!(config.route[0].matches.header["x"], ValueMatch::Exact("${PORT}".into()));
 }
 

@@ -20,8 +20,8 @@ pub use policy::{
     RateLimit,
 };
 pub use route::{
-    ClusterShare, GrpcMatch, HeaderEdits, Match, Redirect, Respond, Route, ValueMatch, ValuePresent,
-    ValueRegex,
+    ClusterShare, GrpcMatch, HeaderEdits, HeaderValue, Match, Redirect, Respond, Route, ValueExpression,
+    ValueMatch, ValuePresent, ValueRegex,
 };
 pub use tls::{
     AlpnProtocol, CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion,

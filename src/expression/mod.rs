@@ -97,6 +97,8 @@ impl PartialEq for Expression {
     }
 }
 
+impl Eq for Expression {}
+
 impl Expression {
     /// Reads an expression that comes to a `kind`, and may speak of what is in `scope`.
     ///

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::types;
+use crate::{
+    config::types,
+    expression::{Expression, Fault, Kind, Scope},
+};
 
 use super::{
     Variables, is_token,
-    template::{Place, RenderError, Template, TemplateError},
+    template::{Place, RenderError, Template, TemplateError, is_field_value},
 };
 
 /// Fields that make or break the framing of a message or belong to one connection only, and `Host`: edits of them
@@ -42,7 +45,14 @@ pub struct HeaderEdits {
 struct Line {
     /// `Name: `, the name as the operator wrote it.
     before: Box<[u8]>,
-    value: Template,
+    value: LineValue,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum LineValue {
+    Text(Template),
+    /// With the names of the route's captures.
+    Expression(Box<(Expression, Box<[String]>)>),
 }
 
 /// Which of the three lists of [`types::HeaderEdits`].
@@ -94,6 +104,9 @@ pub enum EditErrorCause {
     /// The value.
     #[error(transparent)]
     Value(#[from] TemplateError),
+    /// The value, which is an expression.
+    #[error("{}", .0.message)]
+    Expression(Fault),
 }
 
 impl HeaderEdits {
@@ -158,14 +171,29 @@ impl HeaderEdits {
     }
 
     /// Appends the lines to set, then those to add: `Name: value`, each with its CRLF. A value whose variables are
-    /// all missing is empty, its field is there. On an error `out` is as it was.
+    /// all missing is empty, its field is there; one of an expression that has no value is left out with its field. On an error
+    /// `out` is as it was.
     pub fn append<V: Variables>(&self, variables: &V, out: &mut Vec<u8>) -> Result<(), RenderError> {
         let start = out.len();
         for line in &self.lines {
+            let before = out.len();
             out.extend_from_slice(&line.before);
-            if let Err(error) = line.value.render(variables, out) {
-                out.truncate(start);
-                return Err(error);
+            match &line.value {
+                LineValue::Text(template) => {
+                    if let Err(error) = template.render(variables, out) {
+                        out.truncate(start);
+                        return Err(error);
+                    }
+                }
+                LineValue::Expression(value) => {
+                    let (expression, names) = &**value;
+                    let text = variables.evaluate(expression, names);
+                    let Some(text) = text.filter(|text| is_field_value(text.as_bytes())) else {
+                        out.truncate(before);
+                        continue;
+                    };
+                    out.extend_from_slice(text.as_bytes());
+                }
             }
             out.extend_from_slice(b"\r\n");
         }
@@ -176,7 +204,7 @@ impl HeaderEdits {
 /// Compiles a list's lines, and answers their names in lower case.
 fn compile_lines(
     list: List,
-    entries: &BTreeMap<String, String>,
+    entries: &BTreeMap<String, types::HeaderValue>,
     captures: &[String],
     lines: &mut Vec<Line>,
     errors: &mut Vec<EditError>,
@@ -189,9 +217,20 @@ fn compile_lines(
             Ok(lower) => names.push(lower),
             Err(cause) => refuse(cause),
         }
-        match Template::compile(value, captures, Place::Header) {
+        let compiled = match value {
+            types::HeaderValue::Text(text) => {
+                Template::compile(text, captures, Place::Header).map(LineValue::Text).map_err(Into::into)
+            }
+            types::HeaderValue::Expression(value) => {
+                let compiled = Expression::compile(&value.expression, Kind::Text, Scope::Identity);
+                compiled
+                    .map(|expression| LineValue::Expression(Box::new((expression, captures.into()))))
+                    .map_err(EditErrorCause::Expression)
+            }
+        };
+        match compiled {
             Ok(value) => lines.push(Line { before: [name.as_bytes(), b": "].concat().into(), value }),
-            Err(error) => refuse(error.into()),
+            Err(cause) => refuse(cause),
         }
     }
     names
@@ -234,6 +273,11 @@ mod tests {
         fn write(&self, _: &Variable, value: &mut Value<'_>) {
             value.put(self.0);
         }
+
+        fn evaluate(&self, _: &Expression, names: &[String]) -> Option<String> {
+            assert_eq!(names, ["id"]);
+            String::from_utf8(self.0.to_vec()).ok()
+        }
     }
 
     fn edits(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> types::HeaderEdits {
@@ -271,6 +315,32 @@ mod tests {
         edits.append(&Always(b"4\r\n2"), &mut out).unwrap();
         let expected = "X-User: !\r\nX-Zone: a\r\nCache-Tag: \r\nx-debug: fresh\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_an_expression_comes_to_or_nothing() {
+        let value = |source: &str| {
+            types::HeaderValue::Expression(types::ValueExpression { expression: source.into() })
+        };
+        let edits = types::HeaderEdits {
+            set: [("X-A".into(), value("request.params.id")), ("X-B".into(), "b".into())].into(),
+            ..types::HeaderEdits::default()
+        };
+        let edits = compile(&edits);
+        let lines = |values: &'static [u8]| {
+            let mut out = Vec::new();
+            edits.append(&Always(values), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(edits.removes(b"x-a"));
+        assert_eq!(lines(b"42"), "X-A: 42\r\nX-B: b\r\n");
+        for none in [&b"4\r\n2"[..], b"\0", b"\xff"] {
+            assert_eq!(lines(none), "X-B: b\r\n");
+        }
+        let wrong =
+            types::HeaderEdits { add: [("X".into(), value("1"))].into(), ..types::HeaderEdits::default() };
+        let error = &HeaderEdits::compile(&wrong, &[]).unwrap_err()[0];
+        assert_eq!(error.to_string(), "it comes to a int, and a string is wanted");
     }
 
     #[test]

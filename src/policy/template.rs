@@ -5,9 +5,10 @@
 mod compile;
 mod escape;
 
+use crate::expression::Expression;
 pub use compile::TemplateError;
 use escape::Escape;
-pub use escape::Value;
+pub use escape::{Value, is_field_value};
 
 /// Bytes that one rendering may append.
 pub const TEMPLATE_OUTPUT_MAX: usize = 16 * 1024;
@@ -85,6 +86,8 @@ pub enum TlsVariable {
 pub trait Variables {
     /// Puts the value of `variable`, all of it in one [`Value::put`]. One that is missing puts nothing.
     fn write(&self, variable: &Variable, value: &mut Value<'_>);
+    /// The text that an expression comes to, for a route whose captures have these names; `None`: it has no value.
+    fn evaluate(&self, expression: &Expression, names: &[String]) -> Option<String>;
 }
 
 /// A compiled text.

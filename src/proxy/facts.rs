@@ -355,6 +355,11 @@ impl Variables for RouteFacts<'_> {
             }
         }
     }
+
+    fn evaluate(&self, expression: &Expression, names: &[String]) -> Option<String> {
+        let params = Params::new(names, self.captures, self.facts.path);
+        self.facts.asked(|| expression.text(&Seen::new(&self.facts, params))).ok()
+    }
 }
 
 fn write_tls(session: &Session, variable: TlsVariable, value: &mut Value<'_>) {

@@ -27,7 +27,7 @@ pub struct Params<'p> {
 
 impl<'p> Params<'p> {
     /// `names` are those of the route that the captures are of.
-    pub(super) fn new(names: &'p [String], captures: &'p Captures, path: &'p [u8]) -> Self {
+    pub fn new(names: &'p [String], captures: &'p Captures, path: &'p [u8]) -> Self {
         Self { names, captures, path }
     }
 

@@ -25,7 +25,7 @@ use crate::{
         client_cert::CertAccess,
         cookie::StickyCookie,
         cors::Cors,
-        headers::{HeaderEdits, List},
+        headers::{EditErrorCause, HeaderEdits, List},
         ip::IpAccess,
         key::{KeyAccess, KeyHash, Keys},
         rate_limit::{LimitFault, LimitPart, RateLimit},
@@ -326,7 +326,11 @@ impl Compiler<'_, '_> {
                     ["route".into(), at.into(), key.into(), error.list.key().into(), (&error.name).into()];
                 // `remove` is a list of names; the others are tables.
                 let path = if error.list == List::Remove { &path[..4] } else { &path[..] };
-                self.error(path, format!("`{}`: {error}", error.name), None);
+                let hint = match &error.cause {
+                    EditErrorCause::Expression(fault) => fault.hint.clone(),
+                    _ => None,
+                };
+                self.error(path, format!("`{}`: {error}", error.name), hint);
             }
             HeaderEdits::default()
         })

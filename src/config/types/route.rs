@@ -156,9 +156,34 @@ pub struct HeaderEdits {
     /// Names to remove.
     pub remove: Vec<String>,
     /// Names and values to set.
-    pub set: BTreeMap<String, String>,
+    pub set: BTreeMap<String, HeaderValue>,
     /// Names and values to add.
-    pub add: BTreeMap<String, String>,
+    pub add: BTreeMap<String, HeaderValue>,
+}
+
+/// What a field says: a text with variables, or `{ expression = "…" }` (see [Expressions](#expressions)), which comes to a text. Where that fails, the field
+/// is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum HeaderValue {
+    /// A text with variables.
+    Text(String),
+    /// What an expression comes to.
+    Expression(ValueExpression),
+}
+
+/// A value that an expression comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ValueExpression {
+    /// The expression.
+    pub expression: String,
+}
+
+impl From<&str> for HeaderValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
 }
 
 /// Defaults that serde needs as functions.

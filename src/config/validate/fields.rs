@@ -7,7 +7,7 @@ use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::{Key, key_path},
-    types::HeaderEdits,
+    types::{HeaderEdits, HeaderValue},
 };
 
 /// Whether `text` is a token (RFC 9110 §5.6.2): a method, a field name, a cookie name.
@@ -87,13 +87,15 @@ pub(super) fn edits(path: &[Key<'_>], edits: &HeaderEdits, of: Of, report: &mut 
     }
 }
 
-fn values(path: &[Key<'_>], fields: &BTreeMap<String, String>, of: Of, report: &mut Report) {
+fn values(path: &[Key<'_>], fields: &BTreeMap<String, HeaderValue>, of: Of, report: &mut Report) {
     let mut seen = HashMap::new();
     for (name, value) in fields {
         let mut at = path.to_vec();
         at.push(name.into());
         field_name_key(&at, name, report);
-        field_value(&at, value, report);
+        if let HeaderValue::Text(value) = value {
+            field_value(&at, value, report);
+        }
         if let Some(why) = forbidden(name, of) {
             let error = Diagnostic::error(format!("`{name}` cannot be edited"));
             report.push_at_key(&at, error.label(why.label).hint(why.hint));

@@ -94,7 +94,7 @@ impl<'o> Value<'o> {
     }
 
     fn put_field(&mut self, bytes: &[u8]) {
-        if bytes.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
+        if is_field_value(bytes) {
             self.out.extend_from_slice(bytes);
         }
     }
@@ -114,6 +114,11 @@ impl<'o> Value<'o> {
             }
         }
     }
+}
+
+/// Whether it has no control character, which no field may have (RFC 9110 §5.5).
+pub fn is_field_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
 }
 
 /// RFC 3986 §2.1: upper case is the normal form of triplets.

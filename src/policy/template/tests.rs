@@ -35,6 +35,10 @@ impl Variables for Values<'_> {
             Variable::Claim(name) => value.put(name.as_bytes()),
         }
     }
+
+    fn evaluate(&self, _: &Expression, _: &[String]) -> Option<String> {
+        None
+    }
 }
 
 fn captures() -> Vec<String> {
