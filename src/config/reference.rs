@@ -109,9 +109,9 @@ allow = "claims.tenant == request.params.tenant || 'operator' in claims.roles"
 Operators are those of CEL: `==`, `!=`, `<`, `<=`, `>`, `>=`, `&&`, `||`, `!`, `+`, `-`, `*`, `/`, `%`, `in`, `? :`, `[]`. Functions: `has(a.b)`,
 `size`, `contains`, `startsWith`, `endsWith`, `matches`, `lowerAscii`, `upperAscii`, `trim`, `substring`, `indexOf`, `lastIndexOf`, `split`;
 `all`, `exists`, `exists_one`, `map` and `filter` over lists and over the names of maps; `string`, `int`, `uint`, `double`, `timestamp`, `duration`, `type`,
-`dyn`; `getFullYear`, `getMonth`, `getDayOfYear`, `getDayOfMonth`, `getDate`, `getDayOfWeek`, `getHours`, `getMinutes`, `getSeconds`, `getMilliseconds`,
-each with a time zone or without; and `cidr('10.0.0.0/8').containsIP(request.client.ip)`. The pattern of `matches` and the network of
-`cidr` stand in the expression itself. Patterns match anywhere in a text unless `^` and `$` say otherwise.
+`dyn`; of times (and the last four of durations) `getFullYear`, `getMonth`, `getDayOfYear`, `getDayOfMonth`, `getDate`, `getDayOfWeek`, `getHours`, `getMinutes`, `getSeconds`, `getMilliseconds`,
+each in UTC or in a time zone that the system knows; and `cidr('10.0.0.0/8').containsIP(request.client.ip)`. The pattern of `matches`, the network of
+`cidr`, time zones, durations and times that are written out (`timestamp('2026-01-01T00:00:00Z')`) stand in the expression itself. Patterns match anywhere in a text unless `^` and `$` say otherwise.
 
 Names and types are checked at load, and what an expression may cost at most is bounded there: one that could take too many steps is refused. What is
 not known before a request comes can still **fail**: a field, parameter, cookie or claim that is not there (ask with `has` or `in`), a parameter or cookie that

@@ -9,8 +9,9 @@ use cel::{
 };
 
 use super::{
-    Fault, Kind, Network, Pattern, Scope,
+    Constant, Fault, Kind, Network, Pattern, Scope,
     scene::{self, Part},
+    time::{self, Moment, Span, Zone},
 };
 use crate::regex::PartRegex;
 
@@ -18,9 +19,8 @@ use crate::regex::PartRegex;
 pub(super) const MATCHES: &str = "@matches";
 pub(super) const CONTAINS: &str = "@contains";
 pub(super) const NAMES: &str = "@names";
-/// What names of patterns and networks begin with. No source can name them.
-pub(super) const PATTERN: &str = "@pattern";
-pub(super) const NETWORK: &str = "@network";
+/// What names of constants begin with. No source can name them.
+pub(super) const CONSTANT: &str = "@constant";
 
 /// Steps that an evaluation may take at most, one of them some 100 ns.
 const STEPS_MAX: u64 = 100_000;
@@ -141,8 +141,7 @@ impl Known {
 /// A checked expression.
 pub(super) struct Checked {
     pub(super) root: IdedExpr,
-    pub(super) patterns: Vec<Pattern>,
-    pub(super) networks: Vec<Network>,
+    pub(super) constants: Vec<Constant>,
 }
 
 /// Checks an expression that is to come to a `kind`.
@@ -153,8 +152,7 @@ pub(super) fn check(mut root: IdedExpr, kind: Kind, scope: Scope) -> Result<Chec
             Scope::Identity => scene::OF_IDENTITIES,
         },
         locals: Vec::new(),
-        patterns: Vec::new(),
-        networks: Vec::new(),
+        constants: Vec::new(),
         depth: 0,
     };
     let (known, steps) = checker.expr(&mut root)?;
@@ -174,15 +172,14 @@ pub(super) fn check(mut root: IdedExpr, kind: Kind, scope: Scope) -> Result<Chec
         return Err(Fault::new(format!("it may take {steps} steps, at most {STEPS_MAX} are allowed"))
             .hint("loops within loops, and over long lists, cost the most"));
     }
-    Ok(Checked { root, patterns: checker.patterns, networks: checker.networks })
+    Ok(Checked { root, constants: checker.constants })
 }
 
 struct Checker {
     parts: &'static [(&'static str, Part)],
     /// Variables of loops, the innermost last.
     locals: Vec<(String, Known)>,
-    patterns: Vec<Pattern>,
-    networks: Vec<Network>,
+    constants: Vec<Constant>,
     depth: usize,
 }
 
@@ -214,6 +211,9 @@ impl Checker {
     }
 
     fn name(&self, name: &str) -> Result<Known, Fault> {
+        if name.starts_with(CONSTANT) {
+            return Ok(Known::new(Type::Any, 8));
+        }
         if let Some((_, known)) = self.locals.iter().rev().find(|(local, _)| local == name) {
             return Ok(known.clone());
         }
@@ -349,11 +349,24 @@ impl Checker {
         match (call.func_name.as_str(), call.target.is_some(), call.args.len()) {
             ("matches", true, 1) | ("matches", false, 2) => return self.matches(call),
             ("containsIP", true, 1) => return self.contains_ip(call),
+            ("timestamp" | "duration", false, 1) => {
+                if let Some(read) = self.read_time(expr)? {
+                    return Ok((read, 0));
+                }
+                let Expr::Call(call) = &mut expr.expr else { return Err(Fault::new("it is no call")) };
+                return self.ordinary(call);
+            }
+            (part, true, 1) if time::PARTS.iter().any(|(name, _)| *name == part) => self.zone(call)?,
             ("cidr", false, _) => {
                 return Err(Fault::new("a network is only good for `.containsIP(…)`"));
             }
             _ => {}
         }
+        self.ordinary(call)
+    }
+
+    /// A call of a function that takes values.
+    fn ordinary(&mut self, call: &mut CallExpr) -> Outcome {
         let mut steps = 0_u64;
         let mut known = Vec::new();
         let is_member = call.target.is_some();
@@ -369,6 +382,54 @@ impl Checker {
         Ok((comes_to, steps))
     }
 
+    fn constant(&mut self, constant: Constant) -> String {
+        self.constants.push(constant);
+        format!("{CONSTANT}{}", self.constants.len() - 1)
+    }
+
+    /// `timestamp('…')` and `duration('…')`: read once. `None`: it is a time in seconds.
+    fn read_time(&mut self, expr: &mut IdedExpr) -> Result<Option<Known>, Fault> {
+        let Expr::Call(call) = &expr.expr else { return Ok(None) };
+        let is_moment = call.func_name == "timestamp";
+        let Expr::Literal(LiteralValue::String(text)) = &call.args[0].expr else {
+            return if is_moment {
+                Ok(None)
+            } else {
+                Err(Fault::new("a duration has to stand in the expression itself").hint("duration('1h30m')"))
+            };
+        };
+        let (constant, of) = if is_moment {
+            (Moment::parse(text.inner()).map(Constant::Moment), Type::Timestamp)
+        } else {
+            (Span::parse(text.inner()).map(Constant::Span), Type::Duration)
+        };
+        let constant = constant.ok_or_else(|| {
+            let (what, hint) = if is_moment {
+                ("time", "timestamp('2026-01-01T00:00:00Z')")
+            } else {
+                ("duration", "duration('1h30m')")
+            };
+            Fault::new(format!("`{}` is not a {what}", text.inner().escape_debug())).hint(hint)
+        })?;
+        expr.expr = Expr::Ident(self.constant(constant));
+        Ok(Some(Known::new(of, 8)))
+    }
+
+    /// The zone of `time.getHours('Europe/Berlin')`: read once.
+    fn zone(&mut self, call: &mut CallExpr) -> Result<(), Fault> {
+        let Expr::Literal(LiteralValue::String(name)) = &call.args[0].expr else {
+            return Err(Fault::new("a time zone has to stand in the expression itself")
+                .hint("getHours('Europe/Berlin')"));
+        };
+        let name = name.inner();
+        let zone = Zone::find(name).ok_or_else(|| {
+            Fault::new(format!("there is no time zone `{}` on this system", name.escape_debug()))
+                .hint("a name such as Europe/Berlin, or a distance from UTC such as +02:00")
+        })?;
+        call.args[0].expr = Expr::Ident(self.constant(Constant::Zone(zone)));
+        Ok(())
+    }
+
     /// `text.matches('pattern')`: the pattern is part of the expression, so that it is read once.
     fn matches(&mut self, call: &mut CallExpr) -> Outcome {
         let pattern = call.args.pop().map(|pattern| pattern.expr);
@@ -380,8 +441,7 @@ impl Checker {
         let mut text = call.target.take().or_else(|| call.args.pop().map(Box::new)).unwrap_or_default();
         let (known, steps) = self.expr(&mut text)?;
         expect("matches", &known.of, &Type::Text)?;
-        let name = format!("{PATTERN}{}", self.patterns.len());
-        self.patterns.push(Pattern(regex));
+        let name = self.constant(Constant::Pattern(Pattern(regex)));
         *call = replaced(MATCHES, *text, name);
         Ok((Known::new(Type::Bool, 1), steps.saturating_add(known.bytes / 64)))
     }
@@ -416,8 +476,7 @@ impl Checker {
         let mut address = call.args.pop().unwrap_or_default();
         let (known, steps) = self.expr(&mut address)?;
         expect("containsIP", &known.of, &Type::Text)?;
-        let name = format!("{NETWORK}{}", self.networks.len());
-        self.networks.push(Network(network));
+        let name = self.constant(Constant::Network(Network(network)));
         *call = replaced(CONTAINS, address, name);
         Ok((Known::new(Type::Bool, 1), steps))
     }
@@ -609,15 +668,13 @@ fn comes_to(function: &str, is_member: bool, known: &[Known]) -> Result<Known, F
             Ok(Known { of: List(Box::new(Text)), bytes: bytes.saturating_mul(2), len: known[0].bytes + 1 })
         }
         ("string", false, [of]) => {
-            let fits =
-                matches!(of, Text | Int | Uint | Double | Bool | Type::Bytes | Timestamp | Duration | Any);
+            let fits = matches!(of, Text | Int | Uint | Double | Bool | Type::Bytes | Any);
             if fits { Ok(Known::new(Text, bytes.max(32))) } else { Err(unfit("string")) }
         }
         ("int", false, [Text | Int | Uint | Double | Timestamp | Any]) => small(Int),
         ("uint", false, [Text | Int | Uint | Double | Any]) => small(Uint),
         ("double", false, [Text | Int | Uint | Double | Any]) => small(Double),
-        ("timestamp", false, [Text | Int | Timestamp | Any]) => small(Timestamp),
-        ("duration", false, [Text | Duration | Any]) => small(Duration),
+        ("timestamp", false, [Int | Any]) => small(Timestamp),
         ("type", false, [_]) => small(Type::Name),
         ("dyn", false, [_]) => Ok(known[0].any()),
         (

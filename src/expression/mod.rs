@@ -5,22 +5,52 @@
 //! What the crate leaves to run time is settled at load as far as it can be: every name and type is checked, patterns and
 //! networks are read once, and what an expression may cost at most is bounded by the most that a request can bring.
 
+/// Makes a value of what only the functions here look into.
+macro_rules! opaque {
+    ($type:ty) => {
+        impl cel::common::value::Val for $type {
+            fn get_type(&self) -> &cel::common::types::Type {
+                &cel::common::types::DYN_TYPE
+            }
+
+            fn cel_type() -> &'static cel::common::types::Type {
+                &cel::common::types::DYN_TYPE
+            }
+
+            fn clone_as_boxed<'v>(&self) -> Box<dyn cel::common::value::Val + 'v> {
+                Box::new(self.clone())
+            }
+
+            fn as_any(&self) -> Option<&dyn std::any::Any> {
+                Some(self)
+            }
+        }
+
+        impl cel::common::value::StaticVal for $type {}
+    };
+}
+
 mod check;
 mod scene;
+mod time;
 
 use std::{cell::OnceCell, fmt, net::IpAddr, sync::Arc};
 
 use cel::{
     Context, Env, ExecutionError, IdedExpr, Value,
     common::{
-        types::{CelBool, CelInt, CelList, CelString, DYN_TYPE, STRING_TYPE, Type as CelType},
-        value::{CowVal, StaticVal, Val},
+        types::{CelBool, CelInt, CelList, CelString, DYN_TYPE, STRING_TYPE},
+        value::{CowVal, Val},
     },
 };
 
-use self::scene::{Bound, Names};
 pub use self::scene::{Number, Scene, Text, TextMap};
+use self::{
+    scene::{Bound, Names},
+    time::{Moment, Span, Zone},
+};
 use crate::regex::PartRegex;
+pub(in crate::expression) use opaque;
 
 /// Bytes of an expression as written.
 pub const EXPRESSION_BYTES_MAX: usize = 4096;
@@ -50,9 +80,8 @@ pub enum Scope {
 pub struct Expression {
     source: Box<str>,
     root: IdedExpr,
-    /// What stands for the patterns and networks in it.
-    patterns: Box<[Pattern]>,
-    networks: Box<[Network]>,
+    /// What was read at load: patterns and the like, each of which has a name in the tree.
+    constants: Box<[Constant]>,
 }
 
 /// Why a text is no expression.
@@ -110,12 +139,7 @@ impl Expression {
         }
         let program = parse(source)?;
         let checked = check::check(program.expression().clone(), kind, scope)?;
-        Ok(Self {
-            source: source.into(),
-            root: checked.root,
-            patterns: checked.patterns.into(),
-            networks: checked.networks.into(),
-        })
+        Ok(Self { source: source.into(), root: checked.root, constants: checked.constants.into() })
     }
 
     /// As it is written.
@@ -150,7 +174,7 @@ impl Expression {
     }
 
     fn evaluate<T>(&self, scene: &dyn Scene, read: impl FnOnce(&dyn Val) -> Option<T>) -> Result<T, Failed> {
-        let bound = Bound::new(scene, &self.patterns, &self.networks);
+        let bound = Bound::new(scene, &self.constants);
         let mut context = Context::with_env(environment());
         context.set_variable_resolver(&bound);
         match Value::resolve_val(&self.root, &context) {
@@ -203,9 +227,32 @@ fn functions() -> Env {
         .and_then(|()| {
             env.add_overload(check::CONTAINS, check::CONTAINS, vec![STRING_TYPE, DYN_TYPE], contains)
         })
+        .and_then(|()| time::declare(&mut env))
         .and_then(|()| env.add_overload(check::NAMES, check::NAMES, vec![DYN_TYPE], names));
     debug_assert_eq!(declared, Ok(()));
     env
+}
+
+/// What an expression holds that was read at load.
+#[derive(Debug, Clone)]
+enum Constant {
+    Pattern(Pattern),
+    Network(Network),
+    Moment(Moment),
+    Span(Span),
+    Zone(Zone),
+}
+
+impl Constant {
+    fn value(&self) -> &dyn Val {
+        match self {
+            Self::Pattern(pattern) => pattern,
+            Self::Network(network) => network,
+            Self::Moment(moment) => moment,
+            Self::Span(span) => span,
+            Self::Zone(zone) => zone,
+        }
+    }
 }
 
 /// A pattern of `matches`.
@@ -215,31 +262,6 @@ struct Pattern(PartRegex);
 /// A network of `cidr`.
 #[derive(Debug, Clone)]
 struct Network(ipnet::IpNet);
-
-/// Makes a value of what only the functions here look into.
-macro_rules! opaque {
-    ($type:ty) => {
-        impl Val for $type {
-            fn get_type(&self) -> &CelType {
-                &DYN_TYPE
-            }
-
-            fn cel_type() -> &'static CelType {
-                &DYN_TYPE
-            }
-
-            fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-                Box::new(self.clone())
-            }
-
-            fn as_any(&self) -> Option<&dyn std::any::Any> {
-                Some(self)
-            }
-        }
-
-        impl StaticVal for $type {}
-    };
-}
 
 opaque!(Pattern);
 opaque!(Network);

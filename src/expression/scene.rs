@@ -6,18 +6,14 @@ use cel::{
     ExecutionError,
     common::{
         traits::{Container, Indexer},
-        types::{
-            CelBool, CelDouble, CelInt, CelList, CelMap, CelNull, CelString, CelTimestamp, DYN_TYPE,
-            MAP_TYPE, Type,
-        },
+        types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelNull, CelString, DYN_TYPE, MAP_TYPE, Type},
         value::{CowVal, Val},
     },
     context::VariableResolver,
 };
-use chrono::DateTime;
 use serde_json::Value;
 
-use super::{Network, Pattern};
+use super::{Constant, time::Moment};
 
 /// A part of a request that is one text. Empty: there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,13 +150,12 @@ pub(super) const SCENE: &str = "request";
 /// What an expression's names stand for while it is evaluated.
 pub(super) struct Bound<'v> {
     scene: &'v dyn Scene,
-    patterns: &'v [Pattern],
-    networks: &'v [Network],
+    constants: &'v [Constant],
 }
 
 impl<'v> Bound<'v> {
-    pub(super) fn new(scene: &'v dyn Scene, patterns: &'v [Pattern], networks: &'v [Network]) -> Self {
-        Self { scene, patterns, networks }
+    pub(super) fn new(scene: &'v dyn Scene, constants: &'v [Constant]) -> Self {
+        Self { scene, constants }
     }
 
     /// The value of a part. A record is none by itself: its fields are asked for by their whole names.
@@ -170,10 +165,7 @@ impl<'v> Bound<'v> {
             Part::Number(number) => CowVal::owned(CelInt::from(self.scene.number(number))),
             Part::Map(map) => CowVal::owned(Named { scene: self.scene, map }),
             Part::Claims => CowVal::owned(claims_of(self.scene.claims())),
-            Part::Now => {
-                let unix_us = i64::try_from(self.scene.unix_us()).ok()?;
-                CowVal::owned(CelTimestamp::from(DateTime::from_timestamp_micros(unix_us)?.fixed_offset()))
-            }
+            Part::Now => CowVal::owned(Moment(i64::try_from(self.scene.unix_us()).ok()?)),
             Part::Record(_) => return None,
         })
     }
@@ -181,17 +173,9 @@ impl<'v> Bound<'v> {
 
 impl VariableResolver for Bound<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        if let Some(number) = variable.strip_prefix(super::check::PATTERN) {
-            return self
-                .patterns
-                .get(number.parse::<usize>().ok()?)
-                .map(|pattern| CowVal::Borrowed(pattern as &dyn Val));
-        }
-        if let Some(number) = variable.strip_prefix(super::check::NETWORK) {
-            return self
-                .networks
-                .get(number.parse::<usize>().ok()?)
-                .map(|network| CowVal::Borrowed(network as &dyn Val));
+        if let Some(number) = variable.strip_prefix(super::check::CONSTANT) {
+            let constant = self.constants.get(number.parse::<usize>().ok()?)?;
+            return Some(CowVal::Borrowed(constant.value()));
         }
         let mut parts = OF_IDENTITIES;
         let mut names = variable.split('.');
