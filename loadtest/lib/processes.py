@@ -164,7 +164,7 @@ def _signal_session(session: int, number: int) -> None:
 
 
 def answers(port: int, path: str = "/", context: ssl.SSLContext | None = None) -> bool:
-    """Whether something on the loopback `port` answers a plain GET with 200, over TLS where there is a context for it. That
+    """Whether something on the loopback `port` answers a plain GET with 200, or with 401 where it asks who that is, over TLS where there is a context for it. That
     it accepts is not enough: some try their ports before they listen for good, and some listen before they have read their
     routes."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
@@ -172,7 +172,7 @@ def answers(port: int, path: str = "/", context: ssl.SSLContext | None = None) -
         with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS_MAX) as connection:
             with context.wrap_socket(connection, server_hostname="127.0.0.1") if context else connection as stream:
                 stream.sendall(request)
-                return stream.recv(64).startswith(b"HTTP/1.1 200")
+                return stream.recv(64).startswith((b"HTTP/1.1 200", b"HTTP/1.1 401"))
     except OSError:
         return False
 

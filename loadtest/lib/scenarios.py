@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from . import workloads
-from .proxies import KINDS, Setup, route_path
+from .proxies import KINDS, Edits, Setup, route_path
 from .workloads import Workload
 
 # Those that have a configuration for everything.
@@ -116,6 +116,7 @@ def all_scenarios(kinds: Sequence[str]) -> list[Scenario]:
     multiplexing = [kind for kind in kinds if KINDS[kind].http2]
     scenarios += [_plain(f"h2-small-{shape}", load[f"h2-small-{shape}"], multiplexing, group="h2") for shape in ("1x100", "16x16")]
     scenarios += [_plain("h2-h2", load["h2-h2"], [kind for kind in multiplexing if KINDS[kind].http2_upstream], group="h2")]
+    scenarios += [_policies(peers)]
     scenarios += [_idle(kinds), _two_cores(peers), _skew(2, peers), _skew(17, peers)]
     return [it for it in scenarios if it.contestants]
 
@@ -200,6 +201,48 @@ def _routes(which: str, load: Workload, kinds: Sequence[str]) -> Scenario:
         contestants.append(Contestant(f"{kind}, 1 route", kind, one, Setup(routes=1)))
     about = {"last": "GET of the last of 100,000 exact routes", "miss": "GET of none of 100,000 exact routes: 404"}
     return _named(f"routes-100k-{which}", "routes-100k", Scenario("", about[which], _twice(contestants), 64))
+
+
+# What each policy is in ringgate's configuration, for all routes.
+POLICIES = {
+    "cors": f'cors = {{ origins = ["{workloads.ORIGIN}"], credentials = true }}',
+    "jwt": 'jwt = { algorithms = ["HS256"], issuer = "https://login.example", audience = ["shop"], scopes = ["read"], '
+    f'keys = [{{ secret = "{workloads.TOKEN_SECRET}" }}] }}',
+    "allow": """allow = "request.method == 'GET' && 'shop' == claims.aud\"""",
+    "rate limit": "rate_limit = { limit = 1000000 }",
+}
+
+_LOG_OFF = '[access_log]\nformat = "off"\n'
+_LOG_ON = '[access_log]\nformat = "json"\n'
+
+
+def _with_policies(names: Sequence[str], logs: bool) -> Edits:
+    policies = "".join(f'[[policy]]\nname = "{name}"\ndefault = true\n{POLICIES[name]}\n\n' for name in names)
+    edits = [("[[cluster]]\n", f"{policies}[[cluster]]\n")] if policies else []
+    return (*edits, (_LOG_OFF, _LOG_ON)) if logs else tuple(edits)
+
+
+def _policies(kinds: Sequence[str]) -> Scenario:
+    """ringgate with everything on that a gateway is for, beside others that do nothing but pass requests on; and with each alone."""
+    load = workloads.ALL["policies"]
+    asked = ("cors", "jwt", "rate limit")
+    none = "ringgate, none"
+    contestants = []
+    for kind in kinds:
+        edits = _with_policies(asked, logs=True) if kind == "ringgate" else ()
+        contestants.append(Contestant(kind, kind, load, Setup(edits=edits)))
+    if "ringgate" in kinds:
+        contestants.append(Contestant(none, "ringgate", load))
+        alone = [(name, _with_policies([name], logs=False)) for name in ("cors", "jwt", "rate limit")]
+        # Without a token's claims there is nothing to ask it of.
+        alone += [("jwt, allow", _with_policies(["jwt", "allow"], logs=False)), ("log", _with_policies([], logs=True))]
+        for name, edits in alone:
+            contestants.append(Contestant(f"ringgate, {name}", "ringgate", load, Setup(edits=edits), base=none))
+    note = (
+        "`ringgate` has a token verified, requests limited by address, CORS, figures and an access log as JSON; all others have none of "
+        "these, and no log. The rows below it have one of them each."
+    )
+    return Scenario("policies-all", load.about, _twice(contestants), 64, note=note)
 
 
 def _idle(kinds: Sequence[str]) -> Scenario:

@@ -94,6 +94,7 @@ def _targets(results: Json) -> Iterable[Target]:
         for peer, limit in (("nginx", 0.6), ("haproxy", 0.9), ("envoy", 0.2)):
             yield _ratio(f"`h2-small-{shape}`, CPU per request, × {peer}", limit, f"h2-small-{shape}", peer)
     yield _ratio("`h2-h2`, CPU per request, × envoy", 0.25, "h2-h2", "envoy")
+    yield _ratio("`policies-all`, CPU per request, × nginx without any", 1.0, "policies-all", "nginx")
     for name in ("last", "miss"):
         yield _ratio(f"`routes-100k-{name}`, × one route", 1.05, f"routes-100k-{name}", f"{SUBJECT}, 1 route")
     yield _ratio("`idle-10k`, CPU per busy request, × none idle", 1.05, "idle-10k", f"{SUBJECT}, none idle")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 from dataclasses import dataclass
 
 KIB = 1024
@@ -82,6 +85,31 @@ def _handshake(name: str, about: str, sessions: str) -> Workload:
     )
 
 
+# What tokens of the policies' scenario are signed with, as an example that everyone knows.
+TOKEN_SECRET = "an example of a secret, 32 bytes or more"
+
+# Whose pages ask there.
+ORIGIN = "https://shop.example"
+
+
+def _token() -> str:
+    """A token as issuers make them, good until 2100."""
+
+    def encoded(part: bytes) -> str:
+        return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+    claims = b'{"iss":"https://login.example","sub":"anna","aud":"shop","exp":4102444800,"scope":"read write"}'
+    signed = ".".join(encoded(part) for part in (b'{"alg":"HS256","typ":"JWT"}', claims))
+    tag = hmac.new(TOKEN_SECRET.encode(), signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{encoded(tag)}"
+
+
+def _credentialed(name: str, about: str) -> Workload:
+    fields = (("Authorization", f"Bearer {_token()}"), ("Origin", ORIGIN))
+    arguments = tuple(f"{field}={value}" for field, value in fields)
+    return Workload(name, about, fields=fields, wrk_script="fields.lua", wrk_arguments=arguments)
+
+
 def _multiplexed(name: str, about: str, connections: int, streams: int, upstream: bool = False) -> Workload:
     about = f"{about}, {streams} at once on each connection"
     return Workload(
@@ -126,6 +154,7 @@ ALL = {
             connections=8,
             tls=True,
         ),
+        _credentialed("policies", "GET with a bearer token, of a page of another origin, 100 bytes back"),
         _multiplexed("h2-small-1x100", "GETs by HTTP/2, 100 bytes back", 1, 100),
         _multiplexed("h2-small-16x16", "GETs by HTTP/2, 100 bytes back", 16, 16),
         _multiplexed("h2-h2", "GETs by HTTP/2, passed on by HTTP/2, 100 bytes back", 1, 100, upstream=True),
