@@ -133,7 +133,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 | `ip` | all of them | 403 (`ip-refused`) |
 | `client_cert` | one, as of `cors` | 403 (`certificate-missing`, `certificate-refused`) |
 | `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
-| `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`) or 403 (`token-scope`) |
+| `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`), 403 (`token-scope`) or, while published keys have never been had, 503 (`token-keys-missing`) |
 | `allow` | all of them | 403 (`not-allowed`) |
 | `rate_limit` | all of them; one that refuses takes back what the others counted | 429 (`quota-exceeded`), with `Retry-After` |
 
@@ -251,6 +251,25 @@ request_headers.set = { x-user = "{claims.sub}", x-scope = "{claims.scope}" }
 ```
 
 Set such a field on every route to an upstream that believes it: what a client says in it goes on where no route sets it.
+
+Keys need not be in the configuration: `jwks` names where the issuer publishes them, or with `discovery = true` its metadata do. Keys for encryption, secrets, and
+keys of kinds or sizes that are not known are passed over. When keys have changed, no token is believed for what was verified with those before.
+
+```toml
+[[policy]]
+name = "staff-login"
+jwt = { algorithms = ["RS256", "ES256"], issuer = "https://login.example", discovery = true, audience = ["shop"] }
+
+[[policy]]
+name = "staff"
+allow = "'admin' in claims.roles && request.method in ['GET', 'HEAD', 'POST']"
+
+[[route]]
+name = "back-office"
+match = { path = "/back-office/*" }
+cluster = "orders"
+use = ["staff-login", "staff"]
+```
 "#;
 
 const ROUTING: &str = r#"## Paths, precedence and variables

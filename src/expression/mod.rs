@@ -33,6 +33,7 @@ macro_rules! opaque {
 mod check;
 mod scene;
 mod time;
+mod types;
 
 use std::{cell::OnceCell, fmt, net::IpAddr, sync::Arc};
 

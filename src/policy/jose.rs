@@ -104,6 +104,31 @@ pub enum Material {
 /// Bytes of a secret, at least: no shorter than what the weakest HMAC puts out (RFC 7518 §3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
 
+/// Bits of an RSA key.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
+/// An element of DER (X.690 §8.1).
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let len = content.len() as u32;
+    let digits = len.to_be_bytes();
+    let digits = &digits[len.leading_zeros() as usize / 8..];
+    let mut element = vec![tag];
+    if len < 0x80 {
+        element.push(len as u8);
+    } else {
+        element.push(0x80 | digits.len() as u8);
+        element.extend_from_slice(digits);
+    }
+    element.extend_from_slice(content);
+    element
+}
+
+/// A whole number, above 0, in DER: its first bit is its sign.
+fn integer(number: &[u8]) -> Vec<u8> {
+    let sign: &[u8] = if number[0] & 0x80 != 0 { &[0] } else { &[] };
+    element(2, &[sign, number].concat())
+}
+
 const OID_ED25519: &str = "1.3.101.112";
 const OID_P256: &str = "1.2.840.10045.3.1.7";
 const OID_P384: &str = "1.3.132.0.34";
@@ -112,6 +137,19 @@ impl Material {
     /// A secret, if it is long enough.
     pub fn secret(bytes: &[u8]) -> Option<Self> {
         (bytes.len() >= SECRET_BYTES_MIN).then(|| Self::Secret(Secret(Zeroizing::new(bytes.into()))))
+    }
+
+    /// An RSA key by its modulus and its exponent, both without a sign (RFC 7518 §6.3.1).
+    pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
+        let trimmed =
+            |number: &[u8]| number.iter().position(|byte| *byte != 0).map(|at| number[at..].to_vec());
+        let (modulus, exponent) = (trimmed(modulus)?, trimmed(exponent)?);
+        let bits = modulus.len() * 8 - modulus[0].leading_zeros() as usize;
+        if !RSA_BITS.contains(&bits) || exponent.len() > 8 {
+            return None;
+        }
+        let integers = [integer(&modulus), integer(&exponent)].concat();
+        Some(Self::Rsa(element(0x30, &integers).into()))
     }
 
     /// A public key in PEM (`BEGIN PUBLIC KEY`).
@@ -131,7 +169,7 @@ impl Material {
             return Ok(Self::Ed25519(bytes));
         }
         match info.parsed() {
-            Ok(PublicKey::RSA(key)) if (2048..=8192).contains(&key.key_size()) => Ok(Self::Rsa(bytes)),
+            Ok(PublicKey::RSA(key)) if RSA_BITS.contains(&key.key_size()) => Ok(Self::Rsa(bytes)),
             Ok(PublicKey::RSA(_)) => Err("is an RSA key of fewer than 2048 or more than 8192 bits"),
             Ok(PublicKey::EC(_)) => {
                 let curve = info.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
@@ -147,10 +185,12 @@ impl Material {
 }
 
 /// A key, and the name that tokens have for it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// `kid`; `None`: it is tried for every token.
     pub id: Option<Box<str>>,
+    /// The one algorithm that it is for, if that is said.
+    pub algorithm: Option<Algorithm>,
     /// What signatures are verified with.
     pub material: Material,
 }
@@ -194,6 +234,20 @@ mod tests {
         assert!(
             Material::public(&pem(&PKCS_ECDSA_P521_SHA512)).unwrap_err().contains("neither P-256 nor P-384")
         );
+    }
+
+    /// The same key, as PEM and by its numbers.
+    #[test]
+    fn rsa_by_its_numbers() {
+        let pair = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+        let spki = pair.subject_public_key_info();
+        let (_, info) = SubjectPublicKeyInfo::from_der(&spki).unwrap();
+        let Ok(PublicKey::RSA(key)) = info.parsed() else { panic!("it is RSA") };
+        let by_pem = Material::public(&pair.public_key_pem()).unwrap();
+        assert_eq!(Material::rsa(key.modulus, key.exponent), Some(by_pem));
+        assert_eq!(Material::rsa(&key.modulus[..200], key.exponent), None);
+        assert_eq!(Material::rsa(key.modulus, &[]), None);
+        assert_eq!(Material::rsa(key.modulus, &[1; 9]), None);
     }
 
     #[test]

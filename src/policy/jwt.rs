@@ -2,7 +2,14 @@
 //! by an algorithm that was named, and when its claims say that it is for here and for now. Nothing of a token chooses more than among
 //! the configured keys.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::HashMap,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use aws_lc_rs::{
     digest, hmac,
@@ -33,6 +40,8 @@ pub struct TokenAccess {
     pub algorithms: Box<[Algorithm]>,
     /// By whom.
     pub keys: Box<[Key]>,
+    /// Whether an issuer publishes more of them, and who fetches those.
+    pub published: Option<Published>,
     /// What `iss` must be.
     pub issuer: Option<Box<str>>,
     /// One of these must be in `aud`; empty: it is not looked at.
@@ -43,6 +52,27 @@ pub struct TokenAccess {
     pub scopes: Box<[Box<str>]>,
     /// How far clocks may be apart, in s.
     pub leeway_s: u64,
+}
+
+/// Keys that an issuer publishes. They are fetched elsewhere, and handed in.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    is_wanted: Arc<AtomicBool>,
+}
+
+impl Published {
+    /// A token's key is not among those that are here: they should be fetched anew.
+    fn want(&self) {
+        // Mostly it has been said already, by whichever core.
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            self.is_wanted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether they should be fetched anew; not any longer, once that was heard.
+    pub fn take_wanted(&self) -> bool {
+        self.is_wanted.swap(false, Ordering::Relaxed)
+    }
 }
 
 /// Why a token is not believed.
@@ -56,6 +86,15 @@ pub enum TokenFault {
     Expired,
     /// It is to be believed, and does not allow what was asked for.
     NotAllowed,
+    /// What it may be signed with is not known yet.
+    NoKeys,
+}
+
+/// Why no signature was found to be good.
+enum Unsigned {
+    Invalid,
+    /// None of the keys is the one that it names, or any of them if it names none.
+    UnknownKey,
 }
 
 /// What a token that is believed says.
@@ -145,17 +184,48 @@ impl TokenAccess {
         if is_allowed { Ok(()) } else { Err(TokenFault::NotAllowed) }
     }
 
-    /// What a token says, if it is to be believed at `now_s`.
+    /// What a token says, if it is to be believed at `now_s`. `published`: what is known of the keys that the issuer publishes.
     ///
     /// # Errors
     /// It is not.
-    pub fn verify(&self, token: &[u8], now_s: u64) -> Result<Claims, TokenFault> {
-        let claims = self.signed(token).ok_or(TokenFault::Invalid)?;
-        if claims.is_of(now_s) { Ok(claims) } else { Err(TokenFault::Expired) }
+    pub fn verify(&self, token: &[u8], published: Option<&[Key]>, now_s: u64) -> Result<Claims, TokenFault> {
+        match self.signed(token, published.unwrap_or_default()) {
+            Ok(claims) if claims.is_of(now_s) => Ok(claims),
+            Ok(_) => Err(TokenFault::Expired),
+            Err(Unsigned::Invalid) => Err(TokenFault::Invalid),
+            Err(Unsigned::UnknownKey) => match &self.published {
+                None => Err(TokenFault::Invalid),
+                Some(keys) => {
+                    keys.want();
+                    Err(if published.is_some() { TokenFault::Invalid } else { TokenFault::NoKeys })
+                }
+            },
+        }
     }
 
     /// The claims of a token that one of the keys signed, and that are for here.
-    fn signed(&self, token: &[u8]) -> Option<Claims> {
+    fn signed(&self, token: &[u8], published: &[Key]) -> Result<Claims, Unsigned> {
+        let parts = self.parts(token).ok_or(Unsigned::Invalid)?;
+        let Parts { algorithm, id, message, payload, mark } = parts;
+        let keys = self.keys.iter().chain(published);
+        let mut keys = keys.filter(|key| {
+            algorithm.is_of(&key.material)
+                && key.algorithm.is_none_or(|only| only == algorithm)
+                && (key.id.is_none() || id.is_none() || key.id == id)
+        });
+        let mut is_named = false;
+        let is_good = keys.any(|key| {
+            is_named |= id.is_some() && key.id == id;
+            is_signed(algorithm, &key.material, message.as_bytes(), &mark)
+        });
+        if !is_good {
+            return Err(if is_named { Unsigned::Invalid } else { Unsigned::UnknownKey });
+        }
+        object(payload).and_then(|all| self.claims(all)).ok_or(Unsigned::Invalid)
+    }
+
+    /// The parts of a token that may be signed as it says.
+    fn parts<'t>(&self, token: &'t [u8]) -> Option<Parts<'t>> {
         let text = str::from_utf8(token).ok()?;
         let (message, mark) = text.rsplit_once('.')?;
         let (header, payload) = message.split_once('.')?;
@@ -170,16 +240,9 @@ impl TokenAccess {
         }
         let id = match header.get("kid") {
             None => None,
-            Some(id) => Some(id.as_str()?),
+            Some(id) => Some(id.as_str()?.into()),
         };
-        let mark = URL_SAFE_NO_PAD.decode(mark).ok()?;
-        let mut keys = self.keys.iter().filter(|key| {
-            algorithm.is_of(&key.material) && (key.id.is_none() || id.is_none() || key.id.as_deref() == id)
-        });
-        if !keys.any(|key| is_signed(algorithm, &key.material, message.as_bytes(), &mark)) {
-            return None;
-        }
-        self.claims(object(payload)?)
+        Some(Parts { algorithm, id, message, payload, mark: URL_SAFE_NO_PAD.decode(mark).ok()? })
     }
 
     /// Signed claims, if they are for here.
@@ -207,6 +270,16 @@ impl TokenAccess {
         };
         Some(Claims { all, from_s, until_s })
     }
+}
+
+/// A token, taken apart.
+struct Parts<'t> {
+    algorithm: Algorithm,
+    /// `kid`.
+    id: Option<Box<str>>,
+    message: &'t str,
+    payload: &'t str,
+    mark: Vec<u8>,
 }
 
 /// A part of a token: an object in JSON, in base64url.
@@ -251,7 +324,8 @@ fn is_signed(algorithm: Algorithm, key: &Material, message: &[u8], mark: &[u8]) 
 }
 
 /// Tokens that were verified, so that a client that shows the same one again costs no signature. Bounded: what was not asked for while as many
-/// others were is forgotten. It belongs to one table, whose keys it depends on.
+/// others were is forgotten. It belongs to one table, whose keys it depends on, and to one set of published keys: with the next it begins
+/// anew.
 #[derive(Debug, Default)]
 pub struct Verified {
     young: HashMap<Known, Rc<Claims>>,
@@ -273,6 +347,7 @@ impl Verified {
         &mut self,
         (policy, access): (usize, &TokenAccess),
         token: &[u8],
+        published: Option<&[Key]>,
         now_s: u64,
     ) -> Result<Rc<Claims>, TokenFault> {
         let mut known = (policy, [0; 32]);
@@ -282,7 +357,7 @@ impl Verified {
         }
         let claims = match self.old.remove(&known).filter(|claims| claims.is_of(now_s)) {
             Some(claims) => claims,
-            None => Rc::new(access.verify(token, now_s)?),
+            None => Rc::new(access.verify(token, published, now_s)?),
         };
         if self.young.len() >= VERIFIED_MAX {
             self.old = std::mem::take(&mut self.young);

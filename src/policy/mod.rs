@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod headers;
 pub mod ip;
 pub mod jose;
+pub mod jwks;
 pub mod jwt;
 pub mod key;
 pub mod rate_limit;

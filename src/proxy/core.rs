@@ -14,6 +14,7 @@ use crate::{
     config::types::LogFormat,
     http::{request::RequestHead, response::ResponseHead},
     net,
+    policy::jose,
     route::Captures,
     table::Table,
     telemetry::{date::DateCache, figures::Figures, log_queue::LogBatcher},
@@ -48,6 +49,8 @@ pub enum Renewal {
     Listener(usize, Arc<ServerTls>),
     /// A cluster's authorities and certificate, by its place in the table.
     Cluster(usize, Arc<ClientTls>),
+    /// The keys that the issuer of a policy's tokens publishes, by the policy's place in the table.
+    Published(usize, Arc<[jose::Key]>),
 }
 
 /// One core's own things.
@@ -157,6 +160,10 @@ impl Core {
             }
             Renewal::Listener(place, tls) => secrets.renew_listener(*place, tls, &self.tickets.borrow()),
             Renewal::Cluster(place, tls) => secrets.renew_cluster(*place, tls),
+            Renewal::Published(policy, keys) => {
+                self.generation.borrow().take_published(*policy, keys);
+                Ok(())
+            }
         };
         if let Err(error) = renewed {
             tracing::error!(core = self.worker, %error, "new keys cannot be taken; the old ones stay");

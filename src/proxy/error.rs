@@ -40,6 +40,8 @@ pub enum Error {
     TokenExpired,
     /// The token does not allow what was asked for.
     TokenScope,
+    /// What tokens may be signed with is not known yet.
+    TokenKeys,
     /// The API key's consumer may not ask here.
     KeyNotAllowed,
     /// What a policy allows it is not.

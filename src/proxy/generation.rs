@@ -8,7 +8,7 @@ use std::{
 
 use super::secure::Secrets;
 use crate::{
-    policy::{jwt::Verified, rate_limit::Leases},
+    policy::{jose::Key, jwt::Verified, rate_limit::Leases},
     table::{Policy, Rule, Table},
     tls::TicketKeys,
     upstream::{
@@ -32,6 +32,8 @@ pub struct Generation {
     pub(super) secrets: Secrets,
     /// Tokens that its policies have verified.
     pub(super) verified: RefCell<Verified>,
+    /// Keys that issuers publish, by policy; `None`: they are not here yet.
+    pub(super) published: RefCell<Vec<Option<Rc<[Key]>>>>,
     /// What this core has of the host's rate limits, by the table's policies.
     pub(super) leases: RefCell<Vec<Option<Leases>>>,
 }
@@ -102,7 +104,18 @@ impl Generation {
             | Rule::Allow(_) => None,
         });
         let leases = RefCell::new(leases.collect());
-        Ok(Self { number, table, clusters, splits, secrets, verified: RefCell::default(), leases })
+        let published = RefCell::new(vec![None; table.policies.len()]);
+        let verified = RefCell::default();
+        Ok(Self { number, table, clusters, splits, secrets, verified, published, leases })
+    }
+
+    /// Takes the keys that an issuer publishes now, for the policy of this number.
+    pub(super) fn take_published(&self, policy: usize, keys: &[Key]) {
+        if let Some(slot) = self.published.borrow_mut().get_mut(policy) {
+            *slot = Some(keys.into());
+        }
+        // What was believed for a key that is gone is not believed any longer.
+        self.verified.take();
     }
 
     /// What limits have forgotten. It is the host's, so one core alone tells it.

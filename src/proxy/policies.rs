@@ -1,7 +1,7 @@
 //! Policies at their places in an exchange: what is asked of them, and what their answers come to. What each of them means is
 //! [`crate::policy`]'s to know.
 
-use std::{borrow::Cow, cell::RefCell, hash::Hasher as _, net::IpAddr, rc::Rc};
+use std::{borrow::Cow, hash::Hasher as _, net::IpAddr, rc::Rc};
 
 use super::{
     answer::answer_preflight,
@@ -9,6 +9,7 @@ use super::{
     error::Error,
     exchange::{Exchange, Next},
     facts::Facts,
+    generation::Generation,
     record::{Quota, Record},
     seen::Seen,
 };
@@ -23,7 +24,7 @@ use crate::{
         cookie,
         cors::Cors,
         credential::Place,
-        jwt::{TokenAccess, TokenFault, Verified},
+        jwt::{TokenAccess, TokenFault},
         key::{KeyAccess, Shown},
         rate_limit::{By, Cost, Passed, RateLimit, Refused},
     },
@@ -154,7 +155,7 @@ fn ask<'f, 'x: 'f>(
                 None => Err(Error::CertificateMissing),
             },
             Rule::Key(access) => admit_key(access, table, x.record, facts),
-            Rule::Jwt(access) => admit_token((at, access), x.core, &generation.verified, x.record, facts),
+            Rule::Jwt(access) => admit_token((at, access), x.core, generation, x.record, facts),
             // What has no value allows nothing.
             Rule::Allow(expression) => {
                 let seen = Seen::new(facts, params);
@@ -293,18 +294,22 @@ fn shown<R>(
 fn admit_token<'f>(
     (at, access): (usize, &'f TokenAccess),
     core: &Core,
-    verified: &RefCell<Verified>,
+    generation: &Generation,
     record: &mut Record,
     facts: &mut Facts<'f>,
 ) -> Result<(), Error> {
     let now_s = core.clock.unix_us(core.clock.now_us()) / 1_000_000;
     let token = shown(facts, &access.place, |values| access.token(values));
-    let claims = token.and_then(|token| verified.borrow_mut().claims((at, access), &token, now_s));
+    let published = generation.published.borrow();
+    let published = published[at].as_deref();
+    let claims = token
+        .and_then(|token| generation.verified.borrow_mut().claims((at, access), &token, published, now_s));
     let error = |fault| match fault {
         TokenFault::Missing => Error::TokenMissing,
         TokenFault::Invalid => Error::TokenInvalid,
         TokenFault::Expired => Error::TokenExpired,
         TokenFault::NotAllowed => Error::TokenScope,
+        TokenFault::NoKeys => Error::TokenKeys,
     };
     let claims = claims.map_err(error)?;
     record.claims = Some(Rc::clone(&claims));

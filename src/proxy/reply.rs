@@ -73,6 +73,7 @@ reasons! {
     TokenInvalid = "token-invalid", Some("http_request_denied"), "This token is not to be believed here.";
     TokenExpired = "token-expired", Some("http_request_denied"), "This token's time is over, or has not come.";
     TokenScope = "token-scope", Some("http_request_denied"), "This token does not allow what was asked for.";
+    TokenKeys = "token-keys-missing", Some("proxy_internal_error"), "Tokens cannot be verified now; try again later.";
     NotAllowed = "not-allowed", Some("http_request_denied"), "What was asked for is not allowed.";
     QuotaExceeded = "quota-exceeded", Some("http_request_denied"), "More requests have come than may; try again later.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
@@ -130,6 +131,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::TokenInvalid => (401, Reason::TokenInvalid),
         Error::TokenExpired => (401, Reason::TokenExpired),
         Error::TokenScope => (403, Reason::TokenScope),
+        Error::TokenKeys => (503, Reason::TokenKeys),
         Error::NotAllowed => (403, Reason::NotAllowed),
         Error::QuotaExceeded => (429, Reason::QuotaExceeded),
         Error::NoRoute => (404, Reason::NoRoute),

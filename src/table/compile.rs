@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
+    path::Path,
     sync::Arc,
 };
 
@@ -32,7 +33,7 @@ use crate::{
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
-    tls::{ClientTls, Loader, ServerTls},
+    tls::{Authorities, ClientTls, Loader, ServerTls},
     upstream::{
         balance::{Balancer, stable_hash},
         health::EjectPolicy,
@@ -384,6 +385,13 @@ impl Compiler<'_, '_> {
 
     /// What is wrong with a key is said of its number: the line where it stands may have a secret.
     fn jwt(&mut self, at: usize, jwt: &types::Jwt) -> Option<Rule> {
+        if let Some(Err(error)) = jwt.jwks_ca.as_ref().map(|ca| Authorities::read(Path::new(ca))) {
+            self.error(
+                &["policy".into(), at.into(), "jwt".into(), "jwks_ca".into()],
+                error.to_string(),
+                None,
+            );
+        }
         match tokens::compile(jwt) {
             Ok(access) => Some(Rule::Jwt(Box::new(access))),
             Err(faults) => {

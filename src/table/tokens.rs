@@ -5,7 +5,7 @@ use crate::{
     policy::{
         credential::Place,
         jose::{Algorithm, Key, Material, SECRET_BYTES_MIN},
-        jwt::TokenAccess,
+        jwt::{Published, TokenAccess},
     },
 };
 
@@ -33,7 +33,7 @@ pub(super) fn compile(jwt: &types::Jwt) -> Result<TokenAccess, Vec<String>> {
         let number = at + 1;
         match material(key) {
             Ok(material) if algorithms.iter().any(|algorithm| algorithm.is_of(&material)) => {
-                keys.push(Key { id: key.id.as_deref().map(Into::into), material });
+                keys.push(Key { id: key.id.as_deref().map(Into::into), algorithm: None, material });
             }
             Ok(_) if faults.is_empty() => {
                 faults.push(format!("key {number} of this policy is for none of its `algorithms`"));
@@ -51,6 +51,7 @@ pub(super) fn compile(jwt: &types::Jwt) -> Result<TokenAccess, Vec<String>> {
         forward: jwt.forward,
         algorithms: algorithms.into(),
         keys: keys.into(),
+        published: (jwt.jwks.is_some() || jwt.discovery).then(Published::default),
         issuer: jwt.issuer.as_deref().map(Into::into),
         audience: boxed(&jwt.audience),
         require: boxed(&jwt.require),

@@ -3,12 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use aws_lc_rs::digest;
-use rustls::RootCertStore;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::{
     certificate::{Concern, Validity, concerns_of, parse},
     pem::{self, Fault, FileError},
+    provider,
 };
 
 /// Authorities from a file.
@@ -87,4 +88,18 @@ impl SystemRoots {
             None => Err("the system has no authorities".into()),
         }
     }
+}
+
+/// What something is fetched with over TLS by the control plane, from whom these authorities, or the system's, vouch for.
+///
+/// # Errors
+/// Why that cannot be.
+pub fn fetching(ca: Option<&Path>) -> Result<ClientConfig, String> {
+    let roots = match ca {
+        Some(file) => Arc::clone(Authorities::read(file).map_err(|error| error.to_string())?.roots()),
+        None => SystemRoots::default().get()?,
+    };
+    let config = ClientConfig::builder_with_provider(provider());
+    let config = config.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

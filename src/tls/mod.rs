@@ -28,7 +28,7 @@ use rustls::crypto::{
     aws_lc_rs::{cipher_suite, default_provider, kx_group},
 };
 
-pub use authority::{Authorities, SystemRoots};
+pub use authority::{Authorities, SystemRoots, fetching};
 pub use certificate::{Certificate, Concern, Facts, KeyType, PairError};
 pub use client::{ClientTls, Identity, Trust};
 pub use handshake::{HandshakeError, Session, accept, connect};

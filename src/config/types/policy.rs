@@ -137,7 +137,7 @@ pub struct Key {
     pub forward: bool,
 }
 
-/// Asks for a JSON Web Token (RFC 7519) that one of `keys` has signed: as a bearer token (RFC 6750), or in another field, a parameter of the query
+/// Asks for a JSON Web Token (RFC 7519) that one of `keys`, or of those that its issuer publishes (`jwks`, `discovery`), has signed: as a bearer token (RFC 6750), or in another field, a parameter of the query
 /// or a cookie. A request without one, or with one that is not to be believed, is answered 401; with one that lacks a scope, 403. A token must have `exp`. Its claims are
 /// `{claims.NAME}` in texts.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -146,7 +146,20 @@ pub struct Jwt {
     /// How tokens may be signed: `HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
     pub algorithms: Vec<String>,
     /// By whom they may be signed.
+    #[serde(default)]
     pub keys: Vec<JwtKey>,
+    /// Where the issuer publishes its keys (a JSON Web Key Set, RFC 7517): `"https://login.example/keys.json"`, or a file by its absolute path, which is watched. They are
+    /// fetched once for the host, and again as `refresh` says; a token with a `kid` that is not among them has them fetched at once, twice a minute at most. While the
+    /// issuer cannot be reached the last ones stay; until there are some, requests are answered 503.
+    pub jwks: Option<String>,
+    /// Whether `issuer` tells where its keys are, in its `/.well-known/openid-configuration` (OpenID Connect Discovery). Instead of `jwks`.
+    #[serde(default)]
+    pub discovery: bool,
+    /// How often published keys are fetched.
+    #[serde(default = "defaults::refresh")]
+    pub refresh: Span,
+    /// A PEM file with the authorities that the issuer's certificate must come from. Left out: those that the system trusts.
+    pub jwks_ca: Option<String>,
     /// What `iss` must be. Left out: it is not looked at.
     pub issuer: Option<String>,
     /// One of these must be in `aud`. Empty: it is not looked at.
@@ -273,6 +286,9 @@ mod defaults {
     }
     pub(super) fn yes() -> bool {
         true
+    }
+    pub(super) fn refresh() -> Span {
+        Span::secs(900)
     }
     pub(super) fn leeway() -> Span {
         Span::secs(30)

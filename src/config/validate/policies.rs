@@ -231,9 +231,46 @@ fn jwt(index: usize, jwt: &Jwt, report: &mut Report) {
             error.hint("algorithms = [\"ES256\"]"),
         );
     }
-    if jwt.keys.is_empty() {
+    published(index, jwt, report);
+    if jwt.keys.is_empty() && jwt.jwks.is_none() && !jwt.discovery {
         let error = Diagnostic::error("there is no key, so no token is believed");
         report.push_at(&key_path!["policy", index, "jwt", "keys"], error);
+    }
+}
+
+/// Keys that an issuer publishes.
+fn published(index: usize, jwt: &Jwt, report: &mut Report) {
+    let at = |key| key_path!["policy", index, "jwt", key];
+    if let Some(place) = &jwt.jwks {
+        if jwt.discovery {
+            let error = Diagnostic::error("the issuer tells where its keys are, or `jwks` does, not both");
+            report.push_at(&at("jwks"), error.hint("leave one of them out"));
+        }
+        published_at(&at("jwks"), place, true, report);
+    }
+    match (&jwt.issuer, jwt.discovery) {
+        (Some(issuer), true) => published_at(&at("issuer"), issuer, false, report),
+        (None, true) => {
+            let error = Diagnostic::error("there is no `issuer` to ask for its keys");
+            report.push_at(&at("discovery"), error.hint("issuer = \"https://login.example\""));
+        }
+        (_, false) => {}
+    }
+    if jwt.refresh.as_millis() == 0 {
+        report.push_at(&at("refresh"), Diagnostic::error("keys that are published are fetched again"));
+    }
+}
+
+fn published_at(path: &[source::Key<'_>], place: &str, may_be_file: bool, report: &mut Report) {
+    let is_url = place.starts_with("https://") || place.starts_with("http://");
+    let is_file = may_be_file && place.starts_with('/');
+    if !(is_url || is_file) {
+        let what = if may_be_file { "a URL, nor the absolute path of a file" } else { "a URL" };
+        let error = Diagnostic::error(format!("{} is not {what}", report.shown(path, place)));
+        report.push_at(path, error.hint("\"https://login.example/keys.json\""));
+    } else if place.starts_with("http://") {
+        let warning = Diagnostic::warning("keys that come without TLS may be anyone's");
+        report.push_at(path, warning.hint("https://"));
     }
 }
 

@@ -16,6 +16,7 @@ fn access(algorithms: &[Algorithm], keys: Vec<Key>) -> TokenAccess {
         place: Place::Header("authorization".into()),
         forward: true,
         algorithms: algorithms.into(),
+        published: None,
         keys: keys.into(),
         issuer: None,
         audience: Box::default(),
@@ -26,7 +27,7 @@ fn access(algorithms: &[Algorithm], keys: Vec<Key>) -> TokenAccess {
 }
 
 fn key(material: Material) -> Key {
-    Key { id: None, material }
+    Key { algorithm: None, id: None, material }
 }
 
 fn secret() -> Key {
@@ -53,20 +54,23 @@ fn the_vectors_of_rfc_7515() {
     let shared = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
     let shared = Material::secret(&URL_SAFE_NO_PAD.decode(shared).unwrap()).unwrap();
     let hs = access(&[Algorithm::Hs256], vec![key(shared)]);
-    let claims = hs.verify(token.as_bytes(), 1_300_819_379).unwrap();
+    let claims = hs.verify(token.as_bytes(), None, 1_300_819_379).unwrap();
     assert_eq!((claims.text("iss").as_deref(), claims.subject()), (Some("joe"), None));
     assert_eq!(claims.text("http://example.com/is_root").as_deref(), Some("true"));
-    assert_eq!(hs.verify(token.as_bytes(), 1_300_819_380), Err(TokenFault::Expired));
+    assert_eq!(hs.verify(token.as_bytes(), None, 1_300_819_380), Err(TokenFault::Expired));
     // §A.3, with ECDSA.
     let token = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
     let (x, y) =
         ("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
     let point = [vec![4], URL_SAFE_NO_PAD.decode(x).unwrap(), URL_SAFE_NO_PAD.decode(y).unwrap()].concat();
     let es = access(&[Algorithm::Es256], vec![key(Material::P256(point.into()))]);
-    assert!(es.verify(token.as_bytes(), 1).is_ok());
+    assert!(es.verify(token.as_bytes(), None, 1).is_ok());
     // Another's signature, or another's message.
-    assert_eq!(es.verify(token.replace("DtEh", "DtEi").as_bytes(), 1), Err(TokenFault::Invalid));
-    assert_eq!(es.verify(token.replace("eyJpc3Mi", "eyJpc3Nj").as_bytes(), 1), Err(TokenFault::Invalid));
+    assert_eq!(es.verify(token.replace("DtEh", "DtEi").as_bytes(), None, 1), Err(TokenFault::Invalid));
+    assert_eq!(
+        es.verify(token.replace("eyJpc3Mi", "eyJpc3Nj").as_bytes(), None, 1),
+        Err(TokenFault::Invalid)
+    );
     // RFC 8037 §A.4, with Ed25519; what it signs are no claims.
     let ed = key(Material::Ed25519(
         URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap().into(),
@@ -86,13 +90,13 @@ fn what_is_forged_is_not_believed() {
         access(&[Algorithm::Hs256, Algorithm::Es256], vec![secret(), key(Material::P256(point.into()))]);
     let payload = r#"{"exp":100}"#;
     let good = signed(HS256, payload);
-    assert!(both.verify(good.as_bytes(), 1).is_ok());
+    assert!(both.verify(good.as_bytes(), None, 1).is_ok());
     let message = format!("{}.{}", part(r#"{"alg":"ES256"}"#), part(payload));
     let mark = pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
     let by_pair = format!("{message}.{}", URL_SAFE_NO_PAD.encode(mark));
-    assert!(both.verify(by_pair.as_bytes(), 1).is_ok());
+    assert!(both.verify(by_pair.as_bytes(), None, 1).is_ok());
     assert_eq!(
-        access(&[Algorithm::Hs256], vec![secret()]).verify(by_pair.as_bytes(), 1),
+        access(&[Algorithm::Hs256], vec![secret()]).verify(by_pair.as_bytes(), None, 1),
         Err(TokenFault::Invalid)
     );
 
@@ -126,7 +130,7 @@ fn what_is_forged_is_not_believed() {
         "..".into(),
         "\u{e9}.\u{e9}.\u{e9}".into(),
     ] {
-        assert_eq!(both.verify(wrong.as_bytes(), 1), Err(TokenFault::Invalid), "{wrong}");
+        assert_eq!(both.verify(wrong.as_bytes(), None, 1), Err(TokenFault::Invalid), "{wrong}");
     }
 }
 
@@ -151,7 +155,7 @@ fn claims_say_for_whom_and_when() {
         (r#"{"iss":"https://a","aud":"api","sub":"x","exp":100,"nbf":55}"#, Ok(())),
         (r#"{"iss":"https://a","aud":"api","sub":"x","exp":100,"nbf":56}"#, Err(TokenFault::Expired)),
     ] {
-        let said = access.verify(signed(HS256, payload).as_bytes(), 50).map(|_| ());
+        let said = access.verify(signed(HS256, payload).as_bytes(), None, 50).map(|_| ());
         assert_eq!(said, expected, "{payload}");
     }
 }
@@ -160,7 +164,7 @@ fn claims_say_for_whom_and_when() {
 fn claims_as_texts() {
     let payload = r#"{"exp":100,"s":"a b","n":7,"t":true,"l":["a","b",3,{}],"o":{},"z":null}"#;
     let access = access(&[Algorithm::Hs256], vec![secret()]);
-    let claims = access.verify(signed(HS256, payload).as_bytes(), 1).unwrap();
+    let claims = access.verify(signed(HS256, payload).as_bytes(), None, 1).unwrap();
     let expected = [
         ("s", Some("a b")),
         ("n", Some("7")),
@@ -190,7 +194,7 @@ fn scopes_are_all_there_or_not() {
         (r#""sub":"read write""#, Err(TokenFault::NotAllowed)),
     ] {
         let claims =
-            access.verify(signed(HS256, &format!(r#"{{"exp":100,{claim}}}"#)).as_bytes(), 1).unwrap();
+            access.verify(signed(HS256, &format!(r#"{{"exp":100,{claim}}}"#)).as_bytes(), None, 1).unwrap();
         assert_eq!(access.allows(&claims), expected, "{claim}");
     }
 }
@@ -198,8 +202,10 @@ fn scopes_are_all_there_or_not() {
 #[test]
 fn a_key_with_an_id_is_for_tokens_of_that_id() {
     let other = Material::secret(b"another secret of thirty-two byt").unwrap();
-    let keys =
-        vec![Key { id: Some("one".into()), ..secret() }, Key { id: Some("two".into()), material: other }];
+    let keys = vec![
+        Key { algorithm: None, id: Some("one".into()), ..secret() },
+        Key { algorithm: None, id: Some("two".into()), material: other },
+    ];
     let access = access(&[Algorithm::Hs256], keys);
     for (header, is_believed) in [
         (HS256, true),
@@ -208,7 +214,7 @@ fn a_key_with_an_id_is_for_tokens_of_that_id() {
         (r#"{"alg":"HS256","kid":"three"}"#, false),
     ] {
         let token = signed(header, r#"{"exp":100}"#);
-        assert_eq!(access.verify(token.as_bytes(), 1).is_ok(), is_believed, "{header}");
+        assert_eq!(access.verify(token.as_bytes(), None, 1).is_ok(), is_believed, "{header}");
     }
 }
 
@@ -240,16 +246,16 @@ fn what_was_verified_is_remembered_for_its_time_and_policy() {
     let others = access(&[Algorithm::Hs256], vec![key(Material::secret(&[7; 32]).unwrap())]);
     let mut verified = Verified::default();
     let token = signed(HS256, r#"{"exp":100,"nbf":10}"#);
-    let first = verified.claims((0, &ours), token.as_bytes(), 50).unwrap();
-    assert!(Rc::ptr_eq(&first, &verified.claims((0, &ours), token.as_bytes(), 99).unwrap()));
-    assert_eq!(verified.claims((0, &ours), token.as_bytes(), 100), Err(TokenFault::Expired));
-    assert_eq!(verified.claims((0, &ours), token.as_bytes(), 9), Err(TokenFault::Expired));
-    assert_eq!(verified.claims((1, &others), token.as_bytes(), 50), Err(TokenFault::Invalid));
+    let first = verified.claims((0, &ours), token.as_bytes(), None, 50).unwrap();
+    assert!(Rc::ptr_eq(&first, &verified.claims((0, &ours), token.as_bytes(), None, 99).unwrap()));
+    assert_eq!(verified.claims((0, &ours), token.as_bytes(), None, 100), Err(TokenFault::Expired));
+    assert_eq!(verified.claims((0, &ours), token.as_bytes(), None, 9), Err(TokenFault::Expired));
+    assert_eq!(verified.claims((1, &others), token.as_bytes(), None, 50), Err(TokenFault::Invalid));
     // However many there are, so many are kept, and those in use are.
     for n in 0..3 * VERIFIED_MAX {
         let other = signed(HS256, &format!(r#"{{"exp":100,"n":{n}}}"#));
-        verified.claims((0, &ours), other.as_bytes(), 50).unwrap();
-        assert!(Rc::ptr_eq(&first, &verified.claims((0, &ours), token.as_bytes(), 50).unwrap()));
+        verified.claims((0, &ours), other.as_bytes(), None, 50).unwrap();
+        assert!(Rc::ptr_eq(&first, &verified.claims((0, &ours), token.as_bytes(), None, 50).unwrap()));
     }
     assert!(verified.young.len() <= VERIFIED_MAX && verified.old.len() <= VERIFIED_MAX);
 }
@@ -258,8 +264,8 @@ proptest! {
     #[test]
     fn no_bytes_are_believed_by_chance(token in ".{0,200}", parts in proptest::collection::vec("[A-Za-z0-9_-]{0,40}", 3)) {
         let access = access(&[Algorithm::Hs256, Algorithm::Es256], vec![secret()]);
-        prop_assert!(access.verify(token.as_bytes(), 1).is_err());
-        prop_assert!(access.verify(parts.join(".").as_bytes(), 1).is_err());
+        prop_assert!(access.verify(token.as_bytes(), None, 1).is_err());
+        prop_assert!(access.verify(parts.join(".").as_bytes(), None, 1).is_err());
     }
 
     #[test]
@@ -269,7 +275,7 @@ proptest! {
         let at = at % token.len();
         prop_assume!(token[at] != to);
         token[at] = to;
-        prop_assert!(access.verify(&token, 1).is_err());
+        prop_assert!(access.verify(&token, None, 1).is_err());
     }
 }
 
@@ -322,7 +328,7 @@ fn each_algorithm_with_its_own_keys() {
         let message = format!("{}.{}", part(&format!(r#"{{"alg":"{name}"}}"#)), part(r#"{"exp":100}"#));
         let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(sign(algorithm, message.as_bytes())));
         let is_believed = |algorithms: &[Algorithm], keys: &[Key]| {
-            access(algorithms, keys.to_vec()).verify(token.as_bytes(), 1).is_ok()
+            access(algorithms, keys.to_vec()).verify(token.as_bytes(), None, 1).is_ok()
         };
         assert!(is_believed(&[algorithm], &keys), "{name}");
         let (own, others): (Vec<_>, Vec<_>) =
@@ -334,7 +340,10 @@ fn each_algorithm_with_its_own_keys() {
         for (other, _) in Algorithm::ALL.iter().filter(|(_, other)| *other != algorithm) {
             let renamed = format!("{}.{}", part(&format!(r#"{{"alg":"{other}"}}"#)), part(r#"{"exp":100}"#));
             let forged = token.replace(&message, &renamed);
-            assert!(access(&all, keys.to_vec()).verify(forged.as_bytes(), 1).is_err(), "{name} as {other}");
+            assert!(
+                access(&all, keys.to_vec()).verify(forged.as_bytes(), None, 1).is_err(),
+                "{name} as {other}"
+            );
         }
     }
 }

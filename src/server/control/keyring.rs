@@ -11,13 +11,18 @@ use std::{
 };
 
 use rustls_pki_types::UnixTime;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::{
+    sync::mpsc::Receiver,
+    time::{Instant, MissedTickBehavior},
+};
 
+use super::issuers;
 use crate::{
     config::{
         Config, Diagnostic, Key, Severity,
         types::{CertificateFiles, ClusterTls, ListenerTls, UpstreamProtocol},
     },
+    policy::{jose::Key as TokenKey, jwks},
     proxy::Renewal,
     table::Table,
     tls::{Loader, TICKET_SECONDS, TicketKeys},
@@ -32,6 +37,8 @@ pub(super) struct Keyring {
     tickets: TicketKeys,
     rotate_at: Instant,
     interval: tokio::time::Interval,
+    /// Keys that issuers of tokens publish.
+    published: Receiver<Renewal>,
     taken: u64,
     refused: u64,
 }
@@ -48,8 +55,20 @@ struct Watched {
 }
 
 enum Owner {
-    Listener { place: usize, tls: ListenerTls },
-    Cluster { place: usize, tls: ClusterTls, protocol: UpstreamProtocol, endpoints: Vec<SocketAddr> },
+    Listener {
+        place: usize,
+        tls: ListenerTls,
+    },
+    Cluster {
+        place: usize,
+        tls: ClusterTls,
+        protocol: UpstreamProtocol,
+        endpoints: Vec<SocketAddr>,
+    },
+    /// A policy with a file of keys that tokens are signed with.
+    Policy {
+        place: usize,
+    },
 }
 
 /// What tells a file from what it was. A link is followed, so that one that points elsewhere is a change.
@@ -107,6 +126,14 @@ impl Watched {
         true
     }
 
+    /// What is in the files.
+    fn what(&self) -> &'static str {
+        match self.owner {
+            Owner::Listener { .. } | Owner::Cluster { .. } => "certificates",
+            Owner::Policy { .. } => "keys of tokens",
+        }
+    }
+
     /// What the files are now, or what is wrong with them.
     fn read(&self) -> Result<Renewal, Vec<String>> {
         let mut faults = Vec::new();
@@ -116,6 +143,10 @@ impl Watched {
         };
         let mut loader = Loader::new(UnixTime::now());
         let renewal = match &self.owner {
+            Owner::Policy { place } => {
+                let keys = read_keys(&self.files[0]).map_err(|fault| vec![fault])?;
+                Some(Renewal::Published(*place, keys))
+            }
             Owner::Listener { place, tls } => {
                 loader.server(tls, &mut report).map(|tls| Renewal::Listener(*place, Arc::new(tls)))
             }
@@ -126,6 +157,12 @@ impl Watched {
         };
         renewal.ok_or(faults)
     }
+}
+
+/// A file of keys that tokens are signed with.
+fn read_keys(file: &Path) -> Result<Arc<[TokenKey]>, String> {
+    let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    jwks::parse(&text).map(Into::into).map_err(|why| format!("{} {why}", file.display()))
 }
 
 impl Keyring {
@@ -145,21 +182,36 @@ impl Keyring {
             let owner = Owner::Cluster { place, tls, protocol: cluster.protocol, endpoints };
             Some(Watched::new(owner, format!("cluster `{}`", cluster.name), files))
         });
+        let files = config.policy.iter().enumerate().filter_map(|(place, policy)| {
+            let file = policy.jwt.as_ref()?.jwks.as_ref().filter(|place| place.starts_with('/'))?;
+            let mut watched =
+                Watched::new(Owner::Policy { place }, format!("policy `{}`", policy.name), vec![file.into()]);
+            // The cores have none yet: the first look brings them.
+            watched.known = vec![None];
+            Some(watched)
+        });
         let mut interval = tokio::time::interval(LOOK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            watched: listeners.chain(clusters).collect(),
+            watched: listeners.chain(clusters).chain(files).collect(),
             tickets,
             rotate_at: Instant::now() + ROTATION,
             interval,
+            published: issuers::begin(config, table),
             taken: 0,
             refused: 0,
         }
     }
 
-    /// Waits for the next look, and says what the cores are to take.
+    /// Waits for the next look, or for what issuers publish, and says what the cores are to take.
     pub(super) async fn next(&mut self) -> Vec<Renewal> {
-        self.interval.tick().await;
+        tokio::select! {
+            _ = self.interval.tick() => self.look(),
+            Some(published) = self.published.recv() => vec![published],
+        }
+    }
+
+    fn look(&mut self) -> Vec<Renewal> {
         let mut renewals = Vec::new();
         for watched in &mut self.watched {
             if !watched.has_settled_anew() {
@@ -168,13 +220,17 @@ impl Keyring {
             match watched.read() {
                 Ok(renewal) => {
                     self.taken += 1;
-                    tracing::info!(of = watched.name, "new certificates are in force");
+                    tracing::info!(of = watched.name, "new {} are in force", watched.what());
                     renewals.push(renewal);
                 }
                 Err(faults) => {
                     self.refused += 1;
                     for fault in faults {
-                        tracing::error!(of = watched.name, "{fault}; the certificates before stay in force");
+                        tracing::error!(
+                            of = watched.name,
+                            "{fault}; the {} before stay in force",
+                            watched.what()
+                        );
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The control plane: one ordinary thread that starts the cores, hears signals, and sees them end. Everything slow
 //! happens here, and no request waits for it.
 
+mod issuers;
 mod keyring;
 
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
