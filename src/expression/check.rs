@@ -32,6 +32,9 @@ const VALUE_BYTES_MAX: u64 = 32 << 20;
 /// Bytes that a step goes through: what is longer takes more of them.
 const STEP_BYTES: u64 = 8 * 1024;
 
+/// Steps that looking for a name among those that a request brings may take: all of its head may be gone through.
+const LOOK_UP_STEPS: u64 = 512;
+
 /// Expressions within expressions, at most.
 const DEPTH_MAX: usize = 64;
 
@@ -39,6 +42,8 @@ const DEPTH_MAX: usize = 64;
 pub(super) struct Checked {
     pub(super) root: IdedExpr,
     pub(super) constants: Vec<Constant>,
+    /// Whether it speaks of claims.
+    pub(super) has_claims: bool,
 }
 
 /// Checks an expression that is to come to a `kind`.
@@ -50,6 +55,7 @@ pub(super) fn check(mut root: IdedExpr, kind: Kind, scope: Scope) -> Result<Chec
         },
         locals: Vec::new(),
         constants: Vec::new(),
+        has_claims: false,
         depth: 0,
     };
     let (known, steps) = checker.expr(&mut root)?;
@@ -69,7 +75,7 @@ pub(super) fn check(mut root: IdedExpr, kind: Kind, scope: Scope) -> Result<Chec
         return Err(Fault::new(format!("it may take {steps} steps, at most {STEPS_MAX} are allowed"))
             .hint("loops within loops, and over long lists, cost the most"));
     }
-    Ok(Checked { root, constants: checker.constants })
+    Ok(Checked { root, constants: checker.constants, has_claims: checker.has_claims })
 }
 
 struct Checker {
@@ -77,6 +83,7 @@ struct Checker {
     /// Variables of loops, the innermost last.
     locals: Vec<(String, Known)>,
     constants: Vec<Constant>,
+    has_claims: bool,
     depth: usize,
 }
 
@@ -107,7 +114,7 @@ impl Checker {
         Ok((known, steps.saturating_add(1)))
     }
 
-    fn name(&self, name: &str) -> Result<Known, Fault> {
+    fn name(&mut self, name: &str) -> Result<Known, Fault> {
         if name.starts_with(CONSTANT) {
             return Ok(Known::new(Type::Any, 8));
         }
@@ -115,6 +122,7 @@ impl Checker {
             return Ok(known.clone());
         }
         if let Some(part) = scene::part_of(self.parts, name) {
+            self.has_claims |= part == Part::Claims;
             return Ok(Known::of_part(part));
         }
         const TYPES: [&str; 13] = [
@@ -164,6 +172,7 @@ impl Checker {
             Type::Map(_) | Type::Any => operand.any(),
             of => return Err(Fault::new(format!("a {} has no field `{field}`", of.name()))),
         };
+        let steps = if operand.of == Type::Texts { steps.saturating_add(LOOK_UP_STEPS) } else { steps };
         if select.test {
             return Ok((Known::new(Type::Bool, 1), steps));
         }
@@ -213,6 +222,7 @@ impl Checker {
             of => return Err(Fault::new(format!("there is nothing to go through in a {}", of.name()))),
         };
         if range.of == Type::Texts {
+            steps = steps.saturating_add(LOOK_UP_STEPS);
             wrap(&mut loops.iter_range);
         }
         if loops.iter_var2.is_some() {
@@ -271,6 +281,9 @@ impl Checker {
             let (argument, more) = self.expr(argument)?;
             steps = steps.saturating_add(more).saturating_add(argument.bytes / STEP_BYTES);
             known.push(argument);
+        }
+        if known.iter().any(|argument| argument.of == Type::Texts) {
+            steps = steps.saturating_add(LOOK_UP_STEPS);
         }
         let comes_to = comes_to(&call.func_name, is_member, &known)?;
         if call.func_name == "size" && known[0].of == Type::Texts {

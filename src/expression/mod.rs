@@ -83,6 +83,7 @@ pub struct Expression {
     root: IdedExpr,
     /// What was read at load: patterns and the like, each of which has a name in the tree.
     constants: Box<[Constant]>,
+    has_claims: bool,
 }
 
 /// Why a text is no expression.
@@ -140,7 +141,12 @@ impl Expression {
         }
         let program = parse(source)?;
         let checked = check::check(program.expression().clone(), kind, scope)?;
-        Ok(Self { source: source.into(), root: checked.root, constants: checked.constants.into() })
+        Ok(Self {
+            source: source.into(),
+            root: checked.root,
+            constants: checked.constants.into(),
+            has_claims: checked.has_claims,
+        })
     }
 
     /// As it is written.
@@ -175,7 +181,7 @@ impl Expression {
     }
 
     fn evaluate<T>(&self, scene: &dyn Scene, read: impl FnOnce(&dyn Val) -> Option<T>) -> Result<T, Failed> {
-        let bound = Bound::new(scene, &self.constants);
+        let bound = Bound::new(scene, &self.constants, self.has_claims);
         let mut context = Context::with_env(environment());
         context.set_variable_resolver(&bound);
         match Value::resolve_val(&self.root, &context) {

@@ -1,6 +1,6 @@
 //! A request as expressions see it: its parts by name, looked for when they are asked for.
 
-use std::fmt;
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use cel::{
     ExecutionError,
@@ -71,7 +71,7 @@ pub enum TextMap {
 /// A request. Every text is given as the bytes that came; what is no UTF-8 has no value in an expression.
 pub trait Scene: Sync {
     /// A part that is one text.
-    fn text(&self, text: Text) -> std::borrow::Cow<'_, [u8]>;
+    fn text(&self, text: Text) -> Cow<'_, [u8]>;
     /// A part that is a number.
     fn number(&self, number: Number) -> i64;
     /// Calls `each` for every value of a name.
@@ -141,8 +141,9 @@ pub(super) fn part_of(parts: &[(&str, Part)], name: &str) -> Option<Part> {
     parts.iter().find(|(part, _)| *part == name).map(|(_, part)| *part)
 }
 
-/// Bytes of a name that loops go through; longer ones, and those that are no UTF-8, are left out there.
+/// Bytes of a name that loops go through, and such names.
 pub(super) const NAME_BYTES_MAX: usize = 256;
+pub(super) const NAMES_MAX: usize = 256;
 
 /// What stands for a function in errors of what a request brings.
 pub(super) const SCENE: &str = "request";
@@ -151,20 +152,23 @@ pub(super) const SCENE: &str = "request";
 pub(super) struct Bound<'v> {
     scene: &'v dyn Scene,
     constants: &'v [Constant],
+    /// Made once, however often they are spoken of.
+    claims: CelMap<'v>,
 }
 
 impl<'v> Bound<'v> {
-    pub(super) fn new(scene: &'v dyn Scene, constants: &'v [Constant]) -> Self {
-        Self { scene, constants }
+    /// `has_claims`: whether the expression speaks of them.
+    pub(super) fn new(scene: &'v dyn Scene, constants: &'v [Constant], has_claims: bool) -> Self {
+        Self { scene, constants, claims: claims_of(scene.claims().filter(|_| has_claims)) }
     }
 
     /// The value of a part. A record is none by itself: its fields are asked for by their whole names.
     fn value<'b>(&'b self, part: Part) -> Option<CowVal<'b, 'b>> {
         Some(match part {
-            Part::Text(text) => CowVal::Owned(text_of(self.scene.text(text))),
+            Part::Text(text) => text_of(self.scene.text(text))?,
             Part::Number(number) => CowVal::owned(CelInt::from(self.scene.number(number))),
             Part::Map(map) => CowVal::owned(Named { scene: self.scene, map }),
-            Part::Claims => CowVal::owned(claims_of(self.scene.claims())),
+            Part::Claims => CowVal::Borrowed(&self.claims as &dyn Val),
             Part::Now => CowVal::owned(Moment(i64::try_from(self.scene.unix_us()).ok()?)),
             Part::Record(_) => return None,
         })
@@ -189,30 +193,9 @@ impl VariableResolver for Bound<'_> {
     }
 }
 
-/// A text, or what fails wherever a text is wanted.
-fn text_of<'v>(bytes: std::borrow::Cow<'_, [u8]>) -> Box<dyn Val + 'v> {
-    match String::from_utf8(bytes.into_owned()) {
-        Ok(text) => Box::new(CelString::from(text)),
-        Err(_) => Box::new(NoText),
-    }
-}
-
-/// What came is no UTF-8: it equals nothing, and no function takes it.
-#[derive(Debug, Clone)]
-struct NoText;
-
-impl Val for NoText {
-    fn get_type(&self) -> &Type {
-        &DYN_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &DYN_TYPE
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(Self)
-    }
+/// A text; what is no UTF-8 is none, so that an expression with it fails.
+fn text_of<'b>(bytes: Cow<'_, [u8]>) -> Option<CowVal<'b, 'b>> {
+    String::from_utf8(bytes.into_owned()).ok().map(|text| CowVal::owned(CelString::from(text)))
 }
 
 /// The texts of a part by their names.
@@ -249,16 +232,27 @@ impl Named<'_> {
             .map_err(|_| ExecutionError::function_error(SCENE, format!("`{name}` is no UTF-8")))
     }
 
-    fn all(&self) -> Vec<Box<dyn Val>> {
-        let mut names = std::collections::BTreeSet::new();
+    /// All names, for loops over them.
+    fn all(&self) -> Result<Vec<Box<dyn Val>>, ExecutionError> {
+        let mut names = BTreeSet::new();
+        let mut are_sound = true;
         self.scene.names(self.map, &mut |name| {
-            let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= NAME_BYTES_MAX);
-            names.extend(name.map(|name| match self.map {
-                TextMap::Headers => name.to_ascii_lowercase(),
-                _ => name.to_owned(),
-            }));
+            are_sound &= name.len() <= NAME_BYTES_MAX && names.len() <= NAMES_MAX;
+            if !are_sound {
+                return;
+            }
+            match std::str::from_utf8(name) {
+                Ok(name) if self.map == TextMap::Headers => drop(names.insert(name.to_ascii_lowercase())),
+                Ok(name) => drop(names.insert(name.to_owned())),
+                Err(_) => are_sound = false,
+            }
         });
-        names.into_iter().map(|name| Box::new(CelString::from(name)) as Box<dyn Val>).collect()
+        // A loop that passed over some would say of all of them what it knows of the others.
+        if !are_sound || names.len() > NAMES_MAX {
+            let why = "there are too many names, or one that is too long or no UTF-8";
+            return Err(ExecutionError::function_error(SCENE, why));
+        }
+        Ok(names.into_iter().map(|name| Box::new(CelString::from(name)) as Box<dyn Val>).collect())
     }
 }
 
@@ -296,7 +290,7 @@ impl Indexer for Named<'_> {
         Self: 'v,
     {
         if index.downcast_ref::<Names>().is_some() {
-            return Ok(CowVal::owned(CelList::from(self.all())));
+            return Ok(CowVal::owned(CelList::from(self.all()?)));
         }
         match index.downcast_ref::<CelString<'_>>() {
             Some(name) => Ok(CowVal::owned(CelString::from(self.look_up(name.inner())?))),

@@ -75,7 +75,8 @@ impl Scene for Asked {
             TextMap::Headers => self.headers.iter().for_each(|(name, _)| each(name.as_bytes())),
             TextMap::Query => self.query.iter().for_each(|(name, _)| each(name.as_bytes())),
             TextMap::ClientNames => each(b"pc.example"),
-            TextMap::Cookies | TextMap::Params => {}
+            TextMap::Cookies => (0..300).for_each(|name| each(name.to_string().as_bytes())),
+            TextMap::Params => {}
         }
     }
 
@@ -145,6 +146,10 @@ fn what_fails_says_why_and_quotes_no_request() {
         ("request.headers['x-bytes'] == ''", "`x-bytes` is no UTF-8"),
         ("request.query.twice == 'a'", "`twice` comes more than once"),
         ("claims.tenant == 'a'", "there is no `tenant`"),
+        (
+            "request.cookies.all(name, name != '')",
+            "there are too many names, or one that is too long or no UTF-8",
+        ),
         ("claims.level > 'a'", "a value is of another type"),
         ("1 / (request.size - 12) == 0", "a division by zero"),
         ("claims.roles[5] == 'a'", "a list is shorter than that"),
@@ -207,6 +212,7 @@ fn faults_are_found_at_load() {
         ("now.getHours('Mars/Base') == 1", "there is no time zone `Mars/Base`"),
         ("now.getHours(request.host) == 1", "a time zone has to stand"),
         ("now == 5", "`==` does not take"),
+        ("request.query.all(name, request.query[name] != '')", "it may take"),
         ("Message{a: 1} == Message{a: 1}", "it makes a message"),
         ("request.?host == 1", "not an expression"),
     ] {

@@ -2,11 +2,13 @@
 
 use cel::common::ast::operators;
 
-use super::{Fault, scene::Part};
+use super::{
+    Fault,
+    scene::{self, Part},
+};
 
-/// The most that a request brings of one text, and of names: its head fits into one buffer and has so many fields.
+/// The most that a request brings of one text: its head fits into one buffer.
 const TEXT_BYTES: u64 = crate::buf::LARGE_BYTES as u64;
-const NAMES_MAX: u64 = 256;
 
 /// The most that a token brings: 8 KiB in base64.
 const CLAIMS_BYTES: u64 = 6 * 1024;
@@ -93,7 +95,7 @@ impl Known {
         match part {
             Part::Text(_) => Self::new(Type::Text, TEXT_BYTES),
             Part::Number(_) => Self::new(Type::Int, 8),
-            Part::Map(_) => Self { of: Type::Texts, bytes: TEXT_BYTES, len: NAMES_MAX },
+            Part::Map(_) => Self { of: Type::Texts, bytes: TEXT_BYTES, len: scene::NAMES_MAX as u64 },
             Part::Record(parts) => Self::new(Type::Record(parts), 0),
             Part::Claims => {
                 Self { of: Type::Map(Box::new(Type::Any)), bytes: CLAIMS_BYTES, len: CLAIMS_BYTES / 2 }
