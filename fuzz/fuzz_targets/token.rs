@@ -15,16 +15,17 @@ fuzz_target!(|input: &[u8]| {
         place: Place::Header("authorization".into()),
         forward: false,
         algorithms: Algorithm::ALL.map(|(_, algorithm)| algorithm).into(),
-        keys: [Key { id: None, material }].into(),
+        published: None,
+        keys: [Key { id: None, algorithm: None, material }].into(),
         issuer: None,
         audience: Box::default(),
         require: Box::default(),
         scopes: Box::default(),
         leeway_s: 0,
     };
-    assert!(access.verify(input, 1).is_err());
+    assert!(access.verify(input, None, 1).is_err());
     if let Ok(token) = access.token([input].iter()) {
-        assert!(access.verify(&token, 1).is_err());
+        assert!(access.verify(&token, None, 1).is_err());
     }
     if let Ok(pem) = str::from_utf8(input) {
         let _ = Material::public(pem);

@@ -12,7 +12,7 @@ use super::{
     Constant, Fault, Kind, Network, Pattern, Scope,
     scene::{self, Part},
     time::{self, Moment, Span, Zone},
-    types::{Known, Type, comes_to, expect},
+    types::{Known, Type, comes_to, expect, not_a_record},
 };
 use crate::regex::PartRegex;
 
@@ -185,6 +185,7 @@ impl Checker {
         let mut steps = 0_u64;
         for element in &mut list.elements {
             let (element, more) = self.expr(element)?;
+            not_a_record(&element)?;
             known.bytes += element.bytes + 16;
             steps = steps.saturating_add(more);
             of = Some(match of {
@@ -205,6 +206,7 @@ impl Checker {
             };
             let (key, key_steps) = self.expr(&mut entry.key)?;
             let (value, value_steps) = self.expr(&mut entry.value)?;
+            not_a_record(&value)?;
             known.bytes += key.bytes + value.bytes + 32;
             steps = steps.saturating_add(key_steps).saturating_add(value_steps);
         }

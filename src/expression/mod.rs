@@ -32,6 +32,7 @@ macro_rules! opaque {
 
 mod check;
 mod scene;
+mod strings;
 mod time;
 mod types;
 
@@ -105,8 +106,8 @@ impl Fault {
     }
 }
 
-/// Why an expression has no value for a request: something that it speaks of is not there, or is not as it takes it to be. Tells
-/// nothing of what the request brought.
+/// Why an expression has no value for a request: something that it speaks of is not there, or is not as it takes it to be. For people who
+/// explain a request of their own: it may name what was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed(Box<str>);
 
@@ -202,7 +203,7 @@ fn parse(source: &str) -> Result<cel::Program, Fault> {
     environment().compile(source).map_err(unreadable)
 }
 
-/// In words that quote nothing but the expression.
+/// In words that quote no value, and of names only the one that is not there.
 fn failed(error: &ExecutionError) -> Failed {
     Failed(match error {
         ExecutionError::NoSuchKey(key) => format!("there is no `{}`", key.escape_debug()).into(),
@@ -228,8 +229,7 @@ fn environment() -> Arc<Env> {
 fn functions() -> Env {
     let mut env = Env::stdlib().with_optional_support(false);
     // They are declared once and under names that are no one else's.
-    let declared = env
-        .add_extension(cel::extensions::strings)
+    let declared = strings::declare(&mut env)
         .and_then(|()| env.add_overload(check::MATCHES, check::MATCHES, vec![STRING_TYPE, DYN_TYPE], matches))
         .and_then(|()| {
             env.add_overload(check::CONTAINS, check::CONTAINS, vec![STRING_TYPE, DYN_TYPE], contains)

@@ -13,6 +13,9 @@ const TEXT_BYTES: u64 = crate::buf::LARGE_BYTES as u64;
 /// The most that a token brings: 8 KiB in base64.
 const CLAIMS_BYTES: u64 = 6 * 1024;
 
+/// Pieces that a text is split into.
+const PIECES: u64 = super::strings::PIECES_MAX as u64;
+
 /// A type, as far as it is known at load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Type {
@@ -117,18 +120,24 @@ pub(super) fn expect(function: &str, of: &Type, wanted: &Type) -> Result<(), Fau
     Err(Fault::new(format!("`{function}` takes a {}, not a {}", wanted.name(), of.name())))
 }
 
+/// Fields are looked up one by one; together they are no value.
+pub(super) fn not_a_record(known: &Known) -> Result<(), Fault> {
+    match known.of {
+        Type::Record(_) => Err(Fault::new("a group of fields is no value: name one of them")),
+        _ => Ok(()),
+    }
+}
+
 /// What a function or an operator comes to; of a member, the first argument is what it is asked of.
 pub(super) fn comes_to(function: &str, is_member: bool, known: &[Known]) -> Result<Known, Fault> {
-    use Type::{Any, Bool, Double, Duration, Int, List, Map, Record, Text, Texts, Timestamp, Uint};
+    use Type::{Any, Bool, Double, Duration, Int, List, Map, Text, Texts, Timestamp, Uint};
     let small = |of: Type| Ok(Known::new(of, 16));
     let types: Vec<&Type> = known.iter().map(|known| &known.of).collect();
     let unfit = |operator: &str| {
         let names: Vec<String> = types.iter().map(|of| of.name()).collect();
         Fault::new(format!("`{operator}` does not take a {}", names.join(" and a ")))
     };
-    if let Some(Record(_)) = types.iter().find(|of| matches!(of, Record(_))) {
-        return Err(Fault::new("a group of fields is no value: name one of them"));
-    }
+    known.iter().try_for_each(not_a_record)?;
     let bytes: u64 = known.iter().map(|known| known.bytes).sum();
     match (function, is_member, &types[..]) {
         (operators::LOGICAL_AND | operators::LOGICAL_OR, false, [one, other]) => {
@@ -260,7 +269,7 @@ pub(super) fn comes_to(function: &str, is_member: bool, known: &[Known]) -> Resu
             if !one.is(&Text) || !other.is(&Text) {
                 return Err(unfit("split"));
             }
-            Ok(Known { of: List(Box::new(Text)), bytes: bytes.saturating_mul(2), len: known[0].bytes + 1 })
+            Ok(Known { of: List(Box::new(Text)), bytes: bytes + 16 * PIECES, len: PIECES })
         }
         ("string", false, [of]) => {
             let fits = matches!(of, Text | Int | Uint | Double | Bool | Type::Bytes | Any);
