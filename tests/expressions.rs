@@ -206,6 +206,31 @@ fn fields_say_what_expressions_come_to() {
 }
 
 #[test]
+fn lines_are_written_when_an_expression_holds() {
+    let routes = [says("a", "path = \"/a\"", ""), says("b", "path = \"/b\"", "")].concat();
+    let log = "[access_log]\nwhen = \"response.status >= 400 || request.headers['x-trace'] == '1'\"\n";
+    let gateway = Gateway::start(&format!("{}{log}", support::config(&routes)));
+    let mut client = gateway.connect();
+    for (target, lines) in [
+        ("/a", "X-Trace: 0\r\n"),
+        ("/b", "X-Trace: 1\r\n"),
+        ("/none", "X-Trace: 0\r\n"),
+        // It has no value: the line is written.
+        ("/a", ""),
+        ("/b", "X-Trace: 0\r\n"),
+    ] {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+        client.response();
+    }
+    client.send("nonsense\r\n\r\n");
+    client.response();
+    let told: Vec<_> = (0..4).map(|_| gateway.log_line()["path"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(told, ["/b", "/none", "/a", ""]);
+    gateway.signal("TERM");
+    assert!(gateway.rest_of_log().is_empty());
+}
+
+#[test]
 fn certificates_are_spoken_of() {
     let root = Mint::new("root");
     let people = Mint::new("people");

@@ -72,7 +72,7 @@ file, never what it stands for. Only values are interpolated, not keys, and what
 
 const EXPRESSIONS: &str = r#"## Expressions
 
-`match.when`, `allow` of a policy and the other keys that say so hold expressions of [CEL](https://github.com/google/cel-spec), the Common Expression Language:
+`match.when`, `allow` of a policy, `access_log.when` and the other keys that say so hold expressions of [CEL](https://github.com/google/cel-spec), the Common Expression Language:
 
 ```toml
 [[route]]
@@ -104,6 +104,9 @@ allow = "claims.tenant == request.params.tenant || 'operator' in claims.roles"
 | `auth.subject` | string | `sub` of the token that the request shows; empty without one. Not in `match.when` |
 | `auth.consumer` | string | the consumer whose key it shows; empty without one. Not in `match.when` |
 | `claims` | map | what its token says: `claims.org.id`, `'admin' in claims.roles`. Not in `match.when` |
+| `response.status` | int | what the client got; only in `access_log.when` |
+| `response.end` | string | why the exchange ended, as in the log; only in `access_log.when` |
+| `response.milliseconds` | int | how long it took; only in `access_log.when` |
 | `now` | timestamp | when the request came: `now.getHours('Europe/Berlin') < 18` |
 
 Operators are those of CEL: `==`, `!=`, `<`, `<=`, `>`, `>=`, `&&`, `||`, `!`, `+`, `-`, `*`, `/`, `%`, `in`, `? :`, `[]`. Functions: `has(a.b)`,

@@ -263,11 +263,14 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// `"stdout"` or a file's path. A file is reopened on SIGUSR1.
     pub path: String,
+    /// An expression that must hold for a line to be written (see [Expressions](#expressions)): of `request`, `auth`, `claims`, `now` and `response`, such as
+    /// `"response.status >= 400"`. Where it fails, and for what is no request or has become a tunnel, the line is written.
+    pub when: Option<String>,
 }
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self { format: LogFormat::Json, path: "stdout".into() }
+        Self { format: LogFormat::Json, path: "stdout".into(), when: None }
     }
 }
 

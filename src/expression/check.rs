@@ -10,7 +10,7 @@ use cel::{
 
 use super::{
     Constant, Fault, Kind, Network, Pattern, Scope,
-    scene::{self, Part},
+    scene::{self, Part, TextMap},
     time::{self, Moment, Span, Zone},
     types::{Known, Type, comes_to, expect, not_a_record},
 };
@@ -52,7 +52,9 @@ pub(super) fn check(mut root: IdedExpr, kind: Kind, scope: Scope) -> Result<Chec
         parts: match scope {
             Scope::Request => scene::OF_REQUESTS,
             Scope::Identity => scene::OF_IDENTITIES,
+            Scope::Exchange => scene::OF_EXCHANGES,
         },
+        scope,
         locals: Vec::new(),
         constants: Vec::new(),
         has_claims: false,
@@ -79,6 +81,7 @@ pub(super) fn check(mut root: IdedExpr, kind: Kind, scope: Scope) -> Result<Chec
 }
 
 struct Checker {
+    scope: Scope,
     parts: &'static [(&'static str, Part)],
     /// Variables of loops, the innermost last.
     locals: Vec<(String, Known)>,
@@ -143,6 +146,9 @@ impl Checker {
         if TYPES.contains(&name) {
             return Ok(Known::new(Type::Name, 16));
         }
+        if name == "response" {
+            return Err(Fault::new("`response` is known only where lines of the log are written"));
+        }
         if scene::part_of(scene::OF_IDENTITIES, name).is_some() {
             return Err(Fault::new(format!("`{name}` is not known where routes are chosen"))
                 .hint("who asks is found out behind the route: `allow` of a policy may speak of it"));
@@ -161,6 +167,9 @@ impl Checker {
                 let part = scene::part_of(parts, field).ok_or_else(|| {
                     Fault::new(format!("there is no field `{field}`")).hint(format!("there are {}", names()))
                 })?;
+                if part == Part::Map(TextMap::Params) && self.scope == Scope::Exchange {
+                    return Err(Fault::new("`params` are not known where lines of the log are written"));
+                }
                 if select.test {
                     return Err(Fault::new(format!("`{field}` is always there, so `has` says nothing"))
                         .hint("where there is none it is empty"));

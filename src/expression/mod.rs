@@ -75,6 +75,8 @@ pub enum Scope {
     Request,
     /// Who asks, too, as far as it is known.
     Identity,
+    /// What came of it, too; but not what the route's captures took.
+    Exchange,
 }
 
 /// An expression, ready to be asked. Each core has its own copy, with caches of its own.

@@ -42,6 +42,8 @@ pub enum Text {
     Consumer,
     /// `auth.subject`: `sub` of the token that it shows.
     Subject,
+    /// `response.end`: how the exchange ended.
+    End,
 }
 
 /// A part of a request that is a number.
@@ -51,6 +53,10 @@ pub enum Number {
     Size,
     /// `request.client.port`: the other end's port.
     ClientPort,
+    /// `response.status`.
+    Status,
+    /// `response.milliseconds`: how long the exchange took.
+    Milliseconds,
 }
 
 /// A part of a request that has texts by name.
@@ -125,6 +131,12 @@ const TLS: &[(&str, Part)] = &[
 const AUTH: &[(&str, Part)] =
     &[("consumer", Part::Text(Text::Consumer)), ("subject", Part::Text(Text::Subject))];
 
+const RESPONSE: &[(&str, Part)] = &[
+    ("end", Part::Text(Text::End)),
+    ("milliseconds", Part::Number(Number::Milliseconds)),
+    ("status", Part::Number(Number::Status)),
+];
+
 /// What there is, of a request alone.
 pub(super) const OF_REQUESTS: &[(&str, Part)] = &[("now", Part::Now), ("request", Part::Record(REQUEST))];
 
@@ -134,6 +146,15 @@ pub(super) const OF_IDENTITIES: &[(&str, Part)] = &[
     ("claims", Part::Claims),
     ("now", Part::Now),
     ("request", Part::Record(REQUEST)),
+];
+
+/// What there is once an exchange is over: all that there ever is.
+pub(super) const OF_EXCHANGES: &[(&str, Part)] = &[
+    ("auth", Part::Record(AUTH)),
+    ("claims", Part::Claims),
+    ("now", Part::Now),
+    ("request", Part::Record(REQUEST)),
+    ("response", Part::Record(RESPONSE)),
 ];
 
 /// The part of this name.
@@ -181,7 +202,7 @@ impl VariableResolver for Bound<'_> {
             let constant = self.constants.get(number.parse::<usize>().ok()?)?;
             return Some(CowVal::Borrowed(constant.value()));
         }
-        let mut parts = OF_IDENTITIES;
+        let mut parts = OF_EXCHANGES;
         let mut names = variable.split('.');
         loop {
             match part_of(parts, names.next()?)? {

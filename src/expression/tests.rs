@@ -43,6 +43,7 @@ impl Scene for Asked {
             Text::ClientFingerprint => b"ab",
             Text::Consumer => b"web",
             Text::Subject => b"anna",
+            Text::End => b"ok",
         })
     }
 
@@ -50,6 +51,8 @@ impl Scene for Asked {
         match number {
             Number::Size => self.size,
             Number::ClientPort => 4711,
+            Number::Status => 404,
+            Number::Milliseconds => 12,
         }
     }
 
@@ -237,6 +240,12 @@ fn faults_are_found_at_load() {
     assert!(fault.message.contains("larger than"), "{fault:?}");
     let unknown = Expression::compile("auth.subject == 'a'", Kind::Bool, Scope::Request).unwrap_err();
     assert_eq!(unknown.message, "`auth` is not known where routes are chosen");
+    let of_exchange = |source| Expression::compile(source, Kind::Bool, Scope::Exchange);
+    let line = of_exchange("response.status >= 400 && response.end == 'ok' && auth.subject != ''").unwrap();
+    assert_eq!(line.holds(&Asked::new()), Ok(true));
+    assert!(of_exchange("request.params.id == ''").unwrap_err().message.contains("not known"));
+    let early = Expression::compile("response.status == 1", Kind::Bool, Scope::Identity).unwrap_err();
+    assert!(early.message.contains("only where lines"), "{early:?}");
     let long = format!("'{}' == ''", "a".repeat(EXPRESSION_BYTES_MAX));
     assert!(Expression::compile(&long, Kind::Bool, Scope::Request).unwrap_err().message.contains("at most"));
     let deep = format!("{}true{}", "!(".repeat(80), ")".repeat(80));
@@ -263,7 +272,7 @@ fn the_documented_names_are_current() {
         }
     }
     let mut all = Vec::new();
-    names(scene::OF_IDENTITIES, "", &mut all);
+    names(scene::OF_EXCHANGES, "", &mut all);
     told.sort_unstable();
     all.sort_unstable();
     assert_eq!(told, all);

@@ -229,7 +229,7 @@ pub(super) async fn refuse_head(
     record.on_error(error);
     let next = refuse(connection, &generation, scratch, &mut record, error, &[], false).await;
     let Scratch { request: head, path, .. } = &*scratch;
-    record.finish(&core, &generation.table, || record.told(head, path, &[]), connection);
+    record.finish(&core, &generation.table, || Some(record.told(head, path, &[])), connection);
     connection.deadline.clear(Timer::Request);
     connection.deadline.clear(Timer::Response);
     next

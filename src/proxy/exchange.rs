@@ -17,11 +17,13 @@ use super::{
     policies::{self, Preflight},
     record::{Kept, Record},
     relay::{Stall, settled},
+    seen::Seen,
     tunnel::Notes,
 };
 use crate::{
     clock::Timer,
     config::types::UpstreamProtocol,
+    expression::Expression,
     http::{
         body::BodyReader,
         field::FieldName,
@@ -32,7 +34,7 @@ use crate::{
         version::Version,
     },
     policy::{forwarded, request_id},
-    route::Captures,
+    route::{Captures, Params},
     table::{Action, Attached, Cluster, Listener, Route},
     upstream::health::Mode,
 };
@@ -140,9 +142,57 @@ pub(super) async fn exchange(
         tunnel.notes = Some(Notes { record, told, generation, _under_way: under_way });
         return Next::Tunnel;
     }
-    record.finish(&core, &generation.table, || record.told(head, path, bytes), connection);
+    let told = || {
+        let is_told = match &generation.table.log_when {
+            None => true,
+            Some(when) => is_told(when, &core, &generation, &record, (head, path, bytes), connection),
+        };
+        is_told.then(|| record.told(head, path, bytes))
+    };
+    record.finish(&core, &generation.table, told, connection);
     connection.keep_rest(request);
     next
+}
+
+/// Whether an exchange has its line in the log. What cannot be told of it is no reason to be silent.
+#[cold]
+fn is_told(
+    when: &Expression,
+    core: &Core,
+    generation: &Generation,
+    record: &Record,
+    (head, path, bytes): (&RequestHead, &[u8], &[u8]),
+    connection: &Connection,
+) -> bool {
+    let as_sent = head.path.bytes(bytes);
+    let claims = OnceCell::new();
+    if let Some(own) = &record.claims {
+        let _ = claims.set(Rc::clone(own));
+    }
+    let facts = Facts {
+        is_secured: connection.stream.session().is_some(),
+        is_stream: connection.is_stream,
+        session: connection.stream.session().map(|session| &**session),
+        bytes,
+        head,
+        path: match (record.is_canonical, as_sent) {
+            (true, b"") => b"/",
+            (true, as_sent) => as_sent,
+            (false, _) => path,
+        },
+        peer: connection.ends.peer,
+        client: record.client,
+        is_trusted: false,
+        id: record.id.as_bytes(),
+        consumer: record.consumer.map(|consumer| &*generation.table.consumers[consumer as usize]),
+        claims: Some(&claims),
+        hidden: [None; 2],
+        unix_us: core.clock.unix_us(record.began_us),
+        failed: Some(&core.expressions_failed),
+    };
+    let captures = Captures::default();
+    let seen = Seen::new(&facts, Params::new(&[], &captures, b"")).over(record.outcome(core));
+    facts.asked(|| when.holds(&seen)).unwrap_or(true)
 }
 
 /// The straight line.

@@ -11,6 +11,7 @@ use super::{
     error::Error,
     outgoing::Progress,
     reply::{CLIENT_GONE, Reason, reply},
+    seen::Outcome,
     tunnel::TunnelEnd,
 };
 use crate::{
@@ -305,19 +306,28 @@ impl Record {
         }
     }
 
-    /// Counts the exchange and writes its line.
+    /// What came of it.
+    pub(super) fn outcome(&self, core: &Core) -> Outcome {
+        Outcome {
+            status: self.status,
+            end: self.end.map_or("ok", Reason::kind),
+            milliseconds: core.clock.turn_us().saturating_sub(self.began_us) / 1000,
+        }
+    }
+
+    /// Counts the exchange and writes its line, if `told` gives what it tells.
     pub(super) fn finish<'t>(
         &self,
         core: &Core,
         table: &Table,
-        told: impl FnOnce() -> Told<'t>,
+        told: impl FnOnce() -> Option<Told<'t>>,
         connection: &Connection,
     ) {
         let now_us = core.clock.turn_us();
         self.count(core, now_us);
         let mut log = core.log.borrow_mut();
         let Some(Log { batcher, dates, format }) = log.as_mut() else { return };
-        let Told { method, host, path, user_agent, referer, is_http10 } = told();
+        let Some(Told { method, host, path, user_agent, referer, is_http10 }) = told() else { return };
         let endpoint =
             self.cluster.zip(self.endpoint).map(|(cluster, at)| &table.clusters[cluster].endpoints[at]);
         let session = connection.stream.session();

@@ -35,6 +35,16 @@ pub(super) struct Seen<'f> {
     claims: Option<&'f Map<String, Value>>,
     unix_us: u64,
     params: Params<'f>,
+    /// What came of it, once it is over.
+    outcome: Outcome,
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Outcome {
+    pub(super) status: u16,
+    pub(super) end: &'static str,
+    pub(super) milliseconds: u64,
 }
 
 impl<'f> Seen<'f> {
@@ -56,7 +66,13 @@ impl<'f> Seen<'f> {
             claims: facts.claims.and_then(OnceCell::get).map(|claims| claims.all()),
             unix_us: facts.unix_us,
             params,
+            outcome: Outcome::default(),
         }
+    }
+
+    /// The same, once it is over.
+    pub(super) fn over(self, outcome: Outcome) -> Self {
+        Self { outcome, ..self }
     }
 
     /// The same, as if it were sent by another method.
@@ -98,6 +114,7 @@ impl Scene for Seen<'_> {
             Text::ClientSubject => peer.map_or(b"", |peer| peer.subject.as_bytes()),
             Text::ClientFingerprint => peer.map_or(b"", |peer| peer.fingerprint_hex.as_bytes()),
             Text::Consumer => self.consumer.as_bytes(),
+            Text::End => self.outcome.end.as_bytes(),
             Text::Subject => {
                 let subject = self.claims.and_then(|claims| claims.get("sub")?.as_str());
                 subject.unwrap_or_default().as_bytes()
@@ -113,6 +130,8 @@ impl Scene for Seen<'_> {
                 BodyLength::Chunked => -1,
             },
             Number::ClientPort => i64::from(self.client_port),
+            Number::Status => i64::from(self.outcome.status),
+            Number::Milliseconds => i64::try_from(self.outcome.milliseconds).unwrap_or(i64::MAX),
         }
     }
 

@@ -216,7 +216,7 @@ pub(super) async fn carry(mut connection: Box<Connection>) {
     connection.deadline.clear(Timer::Exchange);
     let Some(Notes { record, told, .. }) = &mut tunnelled.notes else { return };
     record.on_tunnel_end(end, up, down);
-    record.finish(&connection.core, &generation.table, || told.told(), &connection);
+    record.finish(&connection.core, &generation.table, || Some(told.told()), &connection);
 }
 
 /// The two directions.

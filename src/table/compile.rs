@@ -76,12 +76,16 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
     compiler.shadowed(&router, &faulty);
     let (policies, mut chains) = compiler.policies();
     let listeners = compiler.listeners(&specs, &router, &mut chains);
+    let log_when = config.access_log.when.as_ref().and_then(|source| {
+        compiler.expression(&["access_log".into(), "when".into()], source, Kind::Bool, Scope::Exchange)
+    });
     let Compiler { failed, splits, .. } = compiler;
     let announces = clusters.iter().any(|cluster| cluster.proxy_protocol.is_some());
     let endpoints = clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
     let forwarding = forwarding(&config.forwarding);
     let chains = chains.into_list();
     (!failed).then_some(Table {
+        log_when,
         listeners,
         routes,
         clusters,
@@ -354,7 +358,7 @@ impl Compiler<'_, '_> {
                 self.rate_limit(at, limit)
             } else if let Some(source) = &policy.allow {
                 let path = ["policy".into(), at.into(), "allow".into()];
-                let expression = self.expression(&path, source, Kind::Bool);
+                let expression = self.expression(&path, source, Kind::Bool, Scope::Identity);
                 expression.map(|expression| Rule::Allow(Box::new(expression)))
             } else {
                 policy.key.as_ref().map(|key| {
@@ -403,9 +407,8 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// An expression about who asks for what.
-    fn expression(&mut self, path: &[Key<'_>], source: &str, kind: Kind) -> Option<Expression> {
-        match Expression::compile(source, kind, Scope::Identity) {
+    fn expression(&mut self, path: &[Key<'_>], source: &str, kind: Kind, scope: Scope) -> Option<Expression> {
+        match Expression::compile(source, kind, scope) {
             Ok(expression) => Some(expression),
             Err(fault) => {
                 self.error(path, fault.message, fault.hint);

@@ -35,6 +35,8 @@ use crate::{
 /// What a core runs by. Its parts refer to each other by index.
 #[derive(Debug, Clone)]
 pub struct Table {
+    /// What must hold for a line of the access log to be written.
+    pub log_when: Option<Expression>,
     /// Listeners, in the order of the file.
     pub listeners: Vec<Listener>,
     /// Routes, in the order of the file: a router's route id is an index of this list.
