@@ -255,3 +255,30 @@ impl Keyring {
 }
 
 const ROTATION: Duration = Duration::from_secs(TICKET_SECONDS as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table;
+
+    /// The clock is the test's: hours pass at once.
+    #[test]
+    fn the_keys_of_tickets_are_rotated_by_the_clock() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let config: Config =
+                toml::from_str("[[listener]]\nname = 'l'\naddress = '127.0.0.1:0'\n").unwrap();
+            let table = table::compile(&config, &mut |_, fault| panic!("{fault:?}")).unwrap();
+            let began = Instant::now();
+            let mut keyring = Keyring::new(&config, &table, TicketKeys::generate().unwrap());
+            let mut rotations = Vec::new();
+            while rotations.len() < 3 {
+                for renewal in keyring.next().await {
+                    assert!(matches!(renewal, Renewal::Tickets(_)));
+                    rotations.push(began.elapsed().as_secs() / ROTATION.as_secs());
+                }
+            }
+            assert_eq!(rotations, [1, 2, 3]);
+        });
+    }
+}
