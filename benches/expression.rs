@@ -97,7 +97,7 @@ fn evaluations(c: &mut Criterion) {
         ("loop", "request.headers.exists(name, name.startsWith('x-v'))"),
         (
             "mixed",
-            "request.method in ['GET', 'HEAD'] && request.path.startsWith('/orders/') && auth.subject == ''",
+            "request.method in ['GET', 'HEAD'] && request.path.startsWith('/orders/') && !has(auth.subject)",
         ),
     ] {
         let expression = match Expression::compile(source, Kind::Bool, Scope::Identity) {

@@ -163,7 +163,8 @@ fn strangers_are_not_believed() {
          X-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\nX-Request-Id: theirs\r\n\
          X-Forwarded-Prefix: /evil\r\nX-Forwarded-Server: evil\r\nX-Forwarded-Ssl: on-evil\r\nX-Forwarded-Uri: /evil\r\n\
          X-Forwarded-Method: EVIL\r\nX-Forwarded-Scheme: evil\r\nX-Original-URL: /evil\r\nX-Rewrite-URL: /evil\r\n\
-         X-Original-Host: evil\r\nTrue-Client-IP: 6.6.6.6\r\nX-Client-IP: 6.6.6.6\r\nX.Real.IP: 6.6.6.6\r\n",
+         X-Original-Host: evil\r\nTrue-Client-IP: 6.6.6.6\r\nX-Client-IP: 6.6.6.6\r\nX.Real.IP: 6.6.6.6\r\n\
+         X-Forwarded-User: evil\r\nx-FORWARDED-client-cert: evil\r\nX_Forwarded-Email: evil\r\n",
     );
     assert!(!head.to_lowercase().contains("evil") && !head.contains("6.6.6.6"), "{head}");
     assert_eq!(fields(&head, "x-forwarded-for"), ["127.0.0.1"]);

@@ -127,7 +127,9 @@ fn expressions_say_who_is_counted_and_what_for() {
     peers[0].send("HEAD /t/two?size=1 HTTP/1.1\r\nHost: a\r\n\r\n");
     let head = peers[0].head();
     assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("RateLimit"), "{head}");
-    assert_eq!(passed(&mut peers, 2, "/t/two?size=-5", ""), 2);
+    assert_eq!(passed(&mut peers, 2, "/t/two?size=0", ""), 2);
+    // Less than nothing is not.
+    assert_eq!(passed(&mut peers, 2, "/t/two?size=-5", ""), 0);
     // What has no value is told by its client's address.
     assert_eq!(passed(&mut peers, 3, "/h", "X-Forwarded-For: 192.0.2.1\r\n"), 2);
     assert_eq!(passed(&mut peers, 3, "/h", "X-Forwarded-For: 192.0.2.2\r\n"), 2);

@@ -11,7 +11,7 @@ use h2peers::{Answer, Client, Server, fields, post};
 use support::{Gateway, Peer, Upstream, all_to_with, fields as fields_of};
 
 /// What no client may say, and what anyone may.
-const SAID: [(&str, &str); 9] = [
+const SAID: [(&str, &str); 10] = [
     ("x-consumer", "admin"),
     ("x_consumer", "admin"),
     ("x.consumer", "admin"),
@@ -19,6 +19,7 @@ const SAID: [(&str, &str); 9] = [
     ("x_forwarded_for", "6.6.6.6"),
     ("transfer_encoding", "chunked"),
     ("x-api_key", "admin"),
+    ("x-forwarded-user", "admin"),
     ("x-sum", "1"),
     ("x_sum", "2"),
 ];

@@ -101,8 +101,7 @@ allow = "claims.tenant == request.params.tenant || 'operator' in claims.roles"
 | `request.tls.version`, `request.tls.server_name` | string | what the connection speaks, and the name that was asked for; empty without TLS |
 | `request.tls.client_subject`, `request.tls.client_fingerprint` | string | of the client's certificate, as in the log; empty without one |
 | `request.tls.client_names` | map | the names and addresses that the client's certificate is for: `'pc.example' in request.tls.client_names` |
-| `auth.subject` | string | `sub` of the token that the request shows; empty without one. Not in `match.when` |
-| `auth.consumer` | string | the consumer whose key it shows; empty without one. Not in `match.when` |
+| `auth` | map | who asks: `auth.subject`, `sub` of the token that the request shows, and `auth.consumer`, whose key it shows. What is not known is not there, so that what compares it fails. Not in `match.when` |
 | `claims` | map | what its token says: `claims.org.id`, `'admin' in claims.roles`. Not in `match.when` |
 | `response.status` | int | what the client got; only in `access_log.when` |
 | `response.end` | string | why the exchange ended, as in the log; only in `access_log.when` |
@@ -310,7 +309,8 @@ Of several routes that match, the first of these that differs decides:
 3. a route with `method` before one without;
 4. more `header` conditions;
 5. more `query` conditions;
-6. the order in the file.
+6. a route with `when` before one without;
+7. the order in the file.
 
 A route whose host and path match but whose other conditions do not is passed over, and the next one is tried.
 `ringgate check` refuses routes that can never be reached, as far as it can tell: routes of one host and one path.

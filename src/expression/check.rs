@@ -12,7 +12,7 @@ use super::{
     Constant, Fault, Kind, Network, Pattern, Scope,
     scene::{self, Part, TextMap},
     time::{self, Moment, Span, Zone},
-    types::{Known, Type, comes_to, expect, not_a_record},
+    types::{self, Known, Type, comes_to, expect, not_a_record},
 };
 use crate::regex::PartRegex;
 
@@ -31,6 +31,9 @@ const VALUE_BYTES_MAX: u64 = 32 << 20;
 
 /// Bytes that a step goes through: what is longer takes more of them.
 const STEP_BYTES: u64 = 8 * 1024;
+
+/// Elements of a list that a step compares or copies.
+const STEP_ELEMENTS: u64 = 8;
 
 /// Steps that looking for a name among those that a request brings may take: all of its head may be gone through.
 const LOOK_UP_STEPS: u64 = 512;
@@ -176,7 +179,15 @@ impl Checker {
                 }
                 Known::of_part(part)
             }
-            Type::Texts => Known::new(Type::Text, operand.bytes),
+            Type::Texts => {
+                let is_auth = matches!(&select.operand.expr, Expr::Ident(name) if name == "auth");
+                let is_local = self.locals.iter().any(|(local, _)| local == "auth");
+                if is_auth && !is_local && !scene::AUTH.contains(&field.as_str()) {
+                    let hint = format!("there are {}", scene::AUTH.join(", "));
+                    return Err(Fault::new(format!("there is no field `{field}`")).hint(hint));
+                }
+                Known::new(Type::Text, operand.bytes)
+            }
             Type::Map(of) if **of != Type::Any => Known { of: (**of).clone(), ..operand.any() },
             Type::Map(_) | Type::Any => operand.any(),
             of => return Err(Fault::new(format!("a {} has no field `{field}`", of.name()))),
@@ -296,6 +307,7 @@ impl Checker {
         if known.iter().any(|argument| argument.of == Type::Texts) {
             steps = steps.saturating_add(LOOK_UP_STEPS);
         }
+        steps = steps.saturating_add(types::elements(&call.func_name, &known) / STEP_ELEMENTS);
         let comes_to = comes_to(&call.func_name, is_member, &known)?;
         if call.func_name == "size" && known[0].of == Type::Texts {
             call.target.as_deref_mut().into_iter().chain(&mut call.args).for_each(wrap);
@@ -379,7 +391,7 @@ impl Checker {
         let [IdedExpr { expr: Expr::Literal(LiteralValue::String(text)), .. }] = &network.args[..] else {
             return Err(wrong());
         };
-        if network.func_name != "cidr" {
+        if network.func_name != "cidr" || network.target.is_some() {
             return Err(wrong());
         }
         let text = text.inner();

@@ -38,10 +38,6 @@ pub enum Text {
     ClientSubject,
     /// `request.tls.client_fingerprint`: the SHA-256 of the client's certificate, in hexadecimal digits.
     ClientFingerprint,
-    /// `auth.consumer`: the consumer whose key the request shows.
-    Consumer,
-    /// `auth.subject`: `sub` of the token that it shows.
-    Subject,
     /// `response.end`: how the exchange ended.
     End,
 }
@@ -70,6 +66,8 @@ pub enum TextMap {
     Cookies,
     /// `request.params`: what the route's captures took.
     Params,
+    /// `auth`: who asks. `subject`: `sub` of the token that it shows; `consumer`: whose key it shows. Who is no one has no name.
+    Auth,
     /// `request.tls.client_names`: the names and addresses that the client's certificate is for, each its own value.
     ClientNames,
 }
@@ -128,8 +126,8 @@ const TLS: &[(&str, Part)] = &[
     ("version", Part::Text(Text::TlsVersion)),
 ];
 
-const AUTH: &[(&str, Part)] =
-    &[("consumer", Part::Text(Text::Consumer)), ("subject", Part::Text(Text::Subject))];
+/// What there can be in `auth`.
+pub(super) const AUTH: [&str; 2] = ["consumer", "subject"];
 
 const RESPONSE: &[(&str, Part)] = &[
     ("end", Part::Text(Text::End)),
@@ -142,7 +140,7 @@ pub(super) const OF_REQUESTS: &[(&str, Part)] = &[("now", Part::Now), ("request"
 
 /// What there is where it is known who asks.
 pub(super) const OF_IDENTITIES: &[(&str, Part)] = &[
-    ("auth", Part::Record(AUTH)),
+    ("auth", Part::Map(TextMap::Auth)),
     ("claims", Part::Claims),
     ("now", Part::Now),
     ("request", Part::Record(REQUEST)),
@@ -150,7 +148,7 @@ pub(super) const OF_IDENTITIES: &[(&str, Part)] = &[
 
 /// What there is once an exchange is over: all that there ever is.
 pub(super) const OF_EXCHANGES: &[(&str, Part)] = &[
-    ("auth", Part::Record(AUTH)),
+    ("auth", Part::Map(TextMap::Auth)),
     ("claims", Part::Claims),
     ("now", Part::Now),
     ("request", Part::Record(REQUEST)),

@@ -41,8 +41,6 @@ impl Scene for Asked {
             Text::TlsServerName => b"shop.example",
             Text::ClientSubject => b"CN=anna",
             Text::ClientFingerprint => b"ab",
-            Text::Consumer => b"web",
-            Text::Subject => b"anna",
             Text::End => b"ok",
         })
     }
@@ -68,8 +66,9 @@ impl Scene for Asked {
                 .filter(|(parameter, _)| *parameter == name)
                 .for_each(|(_, value)| each(value.as_bytes())),
             TextMap::Params if name == "id" => each(b"42"),
+            TextMap::Auth if name == "subject" => each(b"anna"),
             TextMap::ClientNames if name == "pc.example" => each(b"pc.example"),
-            TextMap::Cookies | TextMap::Params | TextMap::ClientNames => {}
+            TextMap::Cookies | TextMap::Params | TextMap::Auth | TextMap::ClientNames => {}
         }
     }
 
@@ -79,7 +78,7 @@ impl Scene for Asked {
             TextMap::Query => self.query.iter().for_each(|(name, _)| each(name.as_bytes())),
             TextMap::ClientNames => each(b"pc.example"),
             TextMap::Cookies => (0..300).for_each(|name| each(name.to_string().as_bytes())),
-            TextMap::Params => {}
+            TextMap::Params | TextMap::Auth => {}
         }
     }
 
@@ -119,7 +118,8 @@ fn what_holds_and_what_does_not() {
         ("request.size < 1024 && request.size >= 0", true),
         ("request.tls.version == 'TLSv1.3' && 'pc.example' in request.tls.client_names", true),
         ("request.tls.client_names.exists(name, name.endsWith('.example'))", true),
-        ("auth.subject == 'anna' && auth.consumer != ''", true),
+        ("auth.subject == 'anna' && !has(auth.consumer)", true),
+        ("['a'].all(now, now == 'a') && [1].exists(request, request == 1)", true),
         ("'admin' in claims.roles && claims.level >= 7 && claims.org.id == 'a1'", true),
         ("claims.roles.exists(role, role in ['ops', 'x']) && claims.roles.all(role, role != '')", true),
         ("has(claims.tenant) ? claims.tenant == 'x' : true", true),
@@ -159,6 +159,8 @@ fn what_fails_says_why_and_quotes_no_request() {
             "there are too many names, or one that is too long or no UTF-8",
         ),
         ("claims.level > 'a'", "a value is of another type"),
+        // Who is no one is not the one of no name.
+        ("auth.consumer == ''", "there is no `consumer`"),
         ("1 / (request.size - 12) == 0", "a division by zero"),
         ("claims.roles[5] == 'a'", "a list is shorter than that"),
         ("'abc'.substring(2, 1) == ''", "`substring` failed"),
@@ -202,6 +204,9 @@ fn faults_are_found_at_load() {
         ("request.host + 1 == ''", "`+` does not take"),
         ("request.host < 1", "`<` does not take"),
         ("1 in ['a']", "`in` does not take"),
+        ("auth.user == 'a'", "there is no field `user`"),
+        ("claims.a.all(x, x in claims.b)", "it may take"),
+        ("'a'.cidr('10.0.0.0/8').containsIP(request.client.ip)", "`containsIP` is asked of a network"),
         ("request.host.nope()", "there is no `value.nope(…)`"),
         ("nope(request.host)", "there is no `nope(…)`"),
         ("request.host.replace('a', 'b') == ''", "there is no `value.replace(…)`"),

@@ -128,6 +128,19 @@ pub(super) fn not_a_record(known: &Known) -> Result<(), Fault> {
     }
 }
 
+/// Elements that an operator goes through at most.
+pub(super) fn elements(function: &str, known: &[Known]) -> u64 {
+    let may_be_list = |known: &Known| matches!(known.of, Type::List(_) | Type::Any);
+    match (function, known) {
+        (operators::IN, [_, list]) => list.len,
+        (operators::EQUALS | operators::NOT_EQUALS, [one, other]) => one.len.min(other.len),
+        (operators::ADD, [one, other]) if may_be_list(one) && may_be_list(other) => {
+            one.len.saturating_add(other.len)
+        }
+        _ => 0,
+    }
+}
+
 /// What a function or an operator comes to; of a member, the first argument is what it is asked of.
 pub(super) fn comes_to(function: &str, is_member: bool, known: &[Known]) -> Result<Known, Fault> {
     use Type::{Any, Bool, Double, Duration, Int, List, Map, Text, Texts, Timestamp, Uint};

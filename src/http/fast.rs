@@ -5,7 +5,7 @@
 
 use super::{
     extent::Extent,
-    field::{Field, FieldName, Fields},
+    field::{Field, FieldName, Fields, is_forwarding},
     head::{Noted, is_token_byte},
     lanes::{Lanes, find},
 };
@@ -75,6 +75,9 @@ pub(super) fn fields(
             if is_canonical { Extent::between(colon + 2, end) } else { trimmed(bytes, colon + 1, end) };
         let name = FieldName::recognise(&bytes[at..colon]);
         if name == FieldName::Other {
+            if is_forwarding(&bytes[at..colon]) {
+                fields.note_odd();
+            }
             fields.push(Field { name: FieldName::Other, hop: false, name_at, value_at }, is_canonical);
         } else {
             noted.note(name, value_at);

@@ -159,6 +159,13 @@ impl FieldName {
     }
 }
 
+/// Whether it is an `X-Forwarded-` field: what only a proxy may say.
+#[inline]
+pub fn is_forwarding(name: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
 /// A bit for the length of each known name, by the lower five bits of its first letter, which its case does not change.
 static LENGTHS: [u64; 32] = {
     let mut lengths = [0; 32];
@@ -331,12 +338,13 @@ impl Fields {
         self.list.push(field);
     }
 
-    /// Notes that a name has other bytes than letters, digits and `-`.
+    /// Notes that a name is to be looked at before it goes on: it has other bytes than letters, digits and `-`, or is one of those that
+    /// forwarding proxies write and no one here knows by itself ([`is_forwarding`]).
     pub(super) fn note_odd(&mut self) {
         self.has_odd_names = true;
     }
 
-    /// Whether there is a name with `_` or `.` or the like in it. Upstreams that show fields as variables (RFC 3875 §4.1.18, and what
+    /// Whether there is a name with `_` or `.` or the like in it, or an `X-Forwarded-` that is not known. Upstreams that show fields as variables (RFC 3875 §4.1.18, and what
     /// came after it) take such a name for the one with `-`.
     #[inline]
     pub fn has_odd_names(&self) -> bool {

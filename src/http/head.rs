@@ -5,7 +5,7 @@
 
 use super::{
     extent::Extent,
-    field::{Field, FieldName, Fields, trim},
+    field::{Field, FieldName, Fields, is_forwarding, trim},
 };
 
 pub use super::field::FIELDS_MAX;
@@ -240,7 +240,8 @@ pub(super) fn collect(
             && value_at.start as usize == name_at.end() + 2
             && bytes[value_at.end()..].starts_with(b"\r\n");
         noted.note(name, value_at);
-        if header.name.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-') {
+        let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
+        if header.name.bytes().any(is_odd) || is_forwarding(header.name.as_bytes()) {
             fields.note_odd();
         }
         fields.push(Field { name, hop: name.is_hop_by_hop(), name_at, value_at }, is_canonical);

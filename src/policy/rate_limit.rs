@@ -193,9 +193,9 @@ impl RateLimit {
         })
     }
 
-    /// The permits that a request takes whose cost comes to this; 0: it is not counted.
+    /// The permits that a request takes whose cost comes to this; 0: it is not counted. What is less is no cost, and counts 1.
     pub fn cost(&self, cost: i64) -> u64 {
-        u64::try_from(cost).unwrap_or(0).min(self.rate.burst)
+        u64::try_from(cost).unwrap_or(1).min(self.rate.burst)
     }
 
     /// Hashes what a request is counted by. Clients choose some of it: it is hashed with a secret of this process.

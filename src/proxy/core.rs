@@ -262,8 +262,8 @@ impl Core {
         // What the kernel has in advance is not in use before something comes.
         figures.counters.buffers_active = pool.units_in_use.saturating_sub(net::buffers_provided()) as u64;
         figures.counters.buffers_exhausted = pool.exhausted;
+        figures.counters.expressions_failed = self.expressions_failed.get();
         if self.worker == 0 {
-            figures.counters.expressions_failed = self.expressions_failed.get();
             figures.counters.rate_limit_evictions = self.generation.borrow().evictions();
         }
         if let Some(log) = self.log.borrow().as_ref() {

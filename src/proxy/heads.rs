@@ -7,7 +7,7 @@ use crate::{
     clock::HTTP_DATE_BYTES,
     http::{
         body::SendAs,
-        field::{FieldName, NameSet},
+        field::{FieldName, NameSet, is_forwarding},
         framing::BodyLength,
         request::TargetForm,
         response::{ResponseBody, ResponseHead},
@@ -163,18 +163,28 @@ impl<'a> Withheld<'a> {
         self.edits.removes(name) || (self.facts.hides() && self.facts.hides_field(name))
     }
 
-    /// Whether it seems to be another one that does not go on.
+    /// Whether a stranger claims with it what only a proxy may say.
+    fn is_claim(&self, name: &[u8]) -> bool {
+        !self.facts.is_trusted && is_forwarding(name)
+    }
+
+    /// Whether it is, or seems to be, another one that does not go on.
     fn poses(&self, name: &[u8]) -> bool {
-        as_hyphens(name, |meant| {
-            let known = FieldName::recognise(meant);
-            NOT_BY_ANOTHER_NAME.union(self.names).has(known) || known.is_hop_by_hop() || self.removes(meant)
-        })
+        self.is_claim(name)
+            || as_hyphens(name, |meant| {
+                let known = FieldName::recognise(meant);
+                self.is_claim(meant)
+                    || NOT_BY_ANOTHER_NAME.union(self.names).has(known)
+                    || known.is_hop_by_hop()
+                    || self.removes(meant)
+            })
     }
 
     /// Whether a trailer of this name goes on: many an upstream makes fields and trailers one.
     pub(super) fn passes_trailer(&self, name: &[u8]) -> bool {
-        let is_forbidden =
-            |name: &[u8]| FieldName::recognise(name).is_forbidden_in_trailers() || self.removes(name);
+        let is_forbidden = |name: &[u8]| {
+            FieldName::recognise(name).is_forbidden_in_trailers() || self.is_claim(name) || self.removes(name)
+        };
         !is_forbidden(name) && !as_hyphens(name, is_forbidden)
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Seen<'f> {
     client: IpAddr,
     client_port: u16,
     session: Option<&'f Session>,
-    consumer: &'f str,
+    consumer: Option<&'f str>,
     claims: Option<&'f Map<String, Value>>,
     unix_us: u64,
     params: Params<'f>,
@@ -62,7 +62,7 @@ impl<'f> Seen<'f> {
             client: facts.client,
             client_port: facts.peer.port(),
             session: facts.session,
-            consumer: facts.consumer.unwrap_or_default(),
+            consumer: facts.consumer,
             claims: facts.claims.and_then(OnceCell::get).map(|claims| claims.all()),
             unix_us: facts.unix_us,
             params,
@@ -85,6 +85,12 @@ impl<'f> Seen<'f> {
         let bytes = self.bytes;
         let fields = self.fields.named(FieldName::Cookie).map(move |field| field.value_at.bytes(bytes));
         fields.flat_map(|field| field.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+    }
+
+    /// Who asks, as far as it is known.
+    fn identities(&self) -> [(&'static str, Option<&'f str>); 2] {
+        let subject = self.claims.and_then(|claims| claims.get("sub")?.as_str());
+        [("consumer", self.consumer), ("subject", subject)]
     }
 
     fn client_names(&self) -> impl Iterator<Item = &'f str> {
@@ -113,12 +119,7 @@ impl Scene for Seen<'_> {
             }
             Text::ClientSubject => peer.map_or(b"", |peer| peer.subject.as_bytes()),
             Text::ClientFingerprint => peer.map_or(b"", |peer| peer.fingerprint_hex.as_bytes()),
-            Text::Consumer => self.consumer.as_bytes(),
             Text::End => self.outcome.end.as_bytes(),
-            Text::Subject => {
-                let subject = self.claims.and_then(|claims| claims.get("sub")?.as_str());
-                subject.unwrap_or_default().as_bytes()
-            }
         })
     }
 
@@ -148,6 +149,10 @@ impl Scene for Seen<'_> {
             TextMap::Params => {
                 self.params.iter().filter(|(param, _)| *param == name).for_each(|(_, value)| each(value));
             }
+            TextMap::Auth => {
+                let known = self.identities().into_iter().filter(|(known, _)| *known == name);
+                known.filter_map(|(_, value)| value).for_each(|value| each(value.as_bytes()));
+            }
             TextMap::ClientNames => {
                 self.client_names().filter(|own| *own == name).for_each(|own| each(own.as_bytes()));
             }
@@ -159,8 +164,16 @@ impl Scene for Seen<'_> {
             TextMap::Headers => self.fields.iter().for_each(|field| each(field.name_at.bytes(self.bytes))),
             TextMap::Query => query_names(self.query).for_each(|name| each(&name)),
             TextMap::Cookies => {
-                let name = |pair: &[u8]| pair.iter().position(|byte| *byte == b'=');
-                self.cookies().for_each(|pair| each(name(pair).map_or(pair, |at| &pair[..at])));
+                let name = |pair: &'_ [u8]| pair.iter().position(|byte| *byte == b'=');
+                self.cookies().for_each(|pair| {
+                    if let Some(at) = name(pair) {
+                        each(pair[..at].trim_ascii_end());
+                    }
+                });
+            }
+            TextMap::Auth => {
+                let known = self.identities().into_iter().filter(|(_, value)| value.is_some());
+                known.for_each(|(name, _)| each(name.as_bytes()));
             }
             TextMap::Params => self.params.iter().for_each(|(name, _)| each(name.as_bytes())),
             TextMap::ClientNames => self.client_names().for_each(|name| each(name.as_bytes())),

@@ -239,13 +239,11 @@ impl Rx {
     /// Tells whether the peer has left, of which so many bytes are still to come (see [`net::Rx::probe`]); `None` where no socket
     /// can be asked.
     pub fn probe(&self, leaves_with_its_end: bool, awaited: u64) -> Option<net::Probe> {
+        // Some may have been received already, and wait here. Nothing is shorter for being encrypted.
+        let awaited = awaited.saturating_sub(2 * LARGE_BYTES as u64);
         match self {
             Self::Plain(rx) => Some(rx.probe(leaves_with_its_end).awaiting(awaited)),
-            // Some may have been received already, and wait here. Nothing is shorter for being encrypted.
-            Self::Secured(rx) => {
-                let held_max = 2 * LARGE_BYTES as u64;
-                Some(rx.probe(leaves_with_its_end).awaiting(awaited.saturating_sub(held_max)))
-            }
+            Self::Secured(rx) => Some(rx.probe(leaves_with_its_end).awaiting(awaited)),
             Self::Other(_) => None,
         }
     }

@@ -22,7 +22,11 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
         (Ok(name), Ok(value)) => format!("{name}={}", escaped(value)),
         (name, _) => {
             let mut text = format!("{}=#", name.map_or_else(|_| oid.to_id_string(), ToOwned::to_owned));
-            for byte in attribute.attr_value().data {
+            let value = attribute.attr_value();
+            let len = u32::try_from(value.data.len()).unwrap_or(u32::MAX);
+            // Its tag and its length before it, so that no two values look alike.
+            let before = [&[value.header.tag().0 as u8][..], &len.to_be_bytes()].concat();
+            for byte in before.iter().chain(value.data) {
                 let _ = write!(text, "{byte:02x}");
             }
             text

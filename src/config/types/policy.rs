@@ -49,8 +49,8 @@ pub struct RateLimit {
     /// Requests at once after a pause. Left out: `limit`.
     #[schemars(range(min = 1))]
     pub burst: Option<u32>,
-    /// What one request counts for: a number, or an expression (see [Expressions](#expressions)) that comes to one, such as `"request.method == 'GET' ? 1 : 5"`. Of that, 0 and less
-    /// counts nothing, more than `burst` counts `burst`, and where it fails, 1.
+    /// What one request counts for: a number, or an expression (see [Expressions](#expressions)) that comes to one, such as `"request.method == 'GET' ? 1 : 5"`. Of that, 0
+    /// counts nothing, more than `burst` counts `burst`, and what is less than 0, or fails, counts 1.
     #[serde(default = "defaults::one")]
     pub cost: Cost,
     /// What tells those apart that are counted each by themselves: `"client_ip"`, `"consumer"`, `"route"`, `{ header = "…" }`, `{ claim = "…" }`, `{ expression = "…" }` (a text), or several of
