@@ -61,6 +61,14 @@ fn routes_are_chosen_by_what_holds() {
     ] {
         assert_eq!(text_of(&gateway, target, lines), expected, "{target} {lines}");
     }
+    // What a stranger claims is not there.
+    let claims = says(
+        "claims",
+        "path = \"/*\"\nwhen = \"'x-forwarded-user' in request.headers || has(request.headers.forwarded)\"",
+        "",
+    );
+    let stranger = Gateway::start(&support::config(&[claims, says("rest", "path = \"/*\"", "")].concat()));
+    assert_eq!(text_of(&stranger, "GET /", "X-Forwarded-User: root\r\nForwarded: for=1.1.1.1\r\n"), "rest");
     // What has no value is counted: no User-Agent, a page that is no number, two cookies.
     let before = gateway.figure("expressions_failed");
     assert!(before > 0);

@@ -68,8 +68,9 @@ impl Clock {
         reason = "this is the one place where the data plane reads the clock"
     )]
     pub fn new() -> Self {
+        // In this order: the host's origin is no later than anyone's.
+        let host = *HOST_ORIGIN.get_or_init(Instant::now);
         let origin = Instant::now();
-        let host = *HOST_ORIGIN.get_or_init(|| origin);
         let clock = Self {
             origin,
             after_host_us: origin.saturating_duration_since(host).as_micros() as u64,

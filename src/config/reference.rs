@@ -93,7 +93,7 @@ allow = "claims.tenant == request.params.tenant || 'operator' in claims.roles"
 | `request.path` | string | the canonical path |
 | `request.params` | map | what the route's captures took: `request.params.id` |
 | `request.query` | map | parameters of the query, decoded |
-| `request.headers` | map | fields, by their names in any case; of one that comes more than once, the values with `, ` between |
+| `request.headers` | map | fields, by their names in any case; of one that comes more than once, the values with `, ` between. What strangers claim and does not go on is not there |
 | `request.cookies` | map | cookies |
 | `request.size` | int | bytes of the body by `Content-Length`; 0 without a body, -1 where its length is not known beforehand |
 | `request.id` | string | what goes on as `X-Request-Id` |

@@ -131,7 +131,7 @@ impl Checker {
             self.has_claims |= part == Part::Claims;
             return Ok(Known::of_part(part));
         }
-        const TYPES: [&str; 13] = [
+        const TYPES: [&str; 12] = [
             "bool",
             "bytes",
             "double",
@@ -144,7 +144,6 @@ impl Checker {
             "timestamp",
             "type",
             "uint",
-            "google.protobuf.Timestamp",
         ];
         if TYPES.contains(&name) {
             return Ok(Known::new(Type::Name, 16));

@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     Variables, is_token,
-    template::{Place, RenderError, Template, TemplateError, is_field_value},
+    template::{Place, RenderError, TEMPLATE_OUTPUT_MAX, Template, TemplateError, is_field_value},
 };
 
 /// Fields that make or break the framing of a message or belong to one connection only, and `Host`: edits of them
@@ -171,7 +171,7 @@ impl HeaderEdits {
     }
 
     /// Appends the lines to set, then those to add: `Name: value`, each with its CRLF. A value whose variables are
-    /// all missing is empty, its field is there; one of an expression that has no value is left out with its field. On an error
+    /// all missing is empty, its field is there; one of an expression that has no value, or one that no field can have, is left out with its field. On an error
     /// `out` is as it was.
     pub fn append<V: Variables>(&self, variables: &V, out: &mut Vec<u8>) -> Result<(), RenderError> {
         let start = out.len();
@@ -188,11 +188,13 @@ impl HeaderEdits {
                 LineValue::Expression(value) => {
                     let (expression, names) = &**value;
                     let text = variables.evaluate(expression, names);
-                    let Some(text) = text.filter(|text| is_field_value(text.as_bytes())) else {
+                    let is_sound =
+                        |text: &String| text.len() <= TEMPLATE_OUTPUT_MAX && is_field_value(text.as_bytes());
+                    let Some(text) = text.filter(is_sound) else {
                         out.truncate(before);
                         continue;
                     };
-                    out.extend_from_slice(text.as_bytes());
+                    out.extend_from_slice(text.trim_matches([' ', '\t']).as_bytes());
                 }
             }
             out.extend_from_slice(b"\r\n");

@@ -121,7 +121,10 @@ async fn acquire_stream(
     let found = waited(x, may_watch, limit, |cx| {
         asking.poll(policy, (target.cluster.grpc_web, needs_fresh), core.clock.now_ms(), cx)
     });
-    match found.await? {
+    let found = found.await?;
+    // Whoever has what they wanted waits no longer.
+    drop(asking);
+    match found {
         Found::Stream(stream) => {
             core.figures.borrow_mut().counters.pool_hits += 1;
             Ok(Some((Lease::of_stream(pool, stream, policy), true)))

@@ -164,6 +164,7 @@ fn is_told(
     (head, path, bytes): (&RequestHead, &[u8], &[u8]),
     connection: &Connection,
 ) -> bool {
+    let trusted = &generation.table.listeners[connection.listener].trusted;
     let as_sent = head.path.bytes(bytes);
     let claims = OnceCell::new();
     if let Some(own) = &record.claims {
@@ -182,7 +183,7 @@ fn is_told(
         },
         peer: connection.ends.peer,
         client: record.client,
-        is_trusted: false,
+        is_trusted: forwarded::is_trusted(connection.ends.peer.ip(), trusted),
         id: record.id.as_bytes(),
         consumer: record.consumer.map(|consumer| &*generation.table.consumers[consumer as usize]),
         claims: Some(&claims),

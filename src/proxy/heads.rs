@@ -142,6 +142,11 @@ const CLAIMS: NameSet = X_FORWARDED.union(FORWARDED).union(REQUEST_ID).union(Nam
     FieldName::XRewriteUrl,
 ]));
 
+/// Whether a field is one of those that no stranger is believed.
+pub(super) fn is_claim(known: FieldName, name: &[u8]) -> bool {
+    CLAIMS.has(known) || is_forwarding(name)
+}
+
 /// What decides where a request goes and how long it is, and must not seem to come twice.
 const NOT_BY_ANOTHER_NAME: NameSet = NameSet::of(&[FieldName::ContentLength, FieldName::Host]);
 

@@ -179,7 +179,9 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Para
     let table = &generation.table;
     let now_ns = core.clock.host_ns();
     let mut leases = generation.leases.borrow_mut();
-    for (place, at) in limits.iter().copied().enumerate() {
+    // What has counted it so far; a limit that is alone has nothing to take back.
+    let mut counted: Vec<(usize, u64, u64)> = Vec::new();
+    for at in limits.iter().copied() {
         let (Rule::RateLimit(limit), Some(own)) = (&table.policies[at].rule, &mut leases[at]) else {
             continue;
         };
@@ -194,15 +196,15 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Para
         let quota = quota(at, answer);
         if answer.is_err() {
             record.quota = Some(quota);
-            for before in limits[..place].iter().copied() {
-                if let (Rule::RateLimit(limit), Some(own)) =
-                    (&table.policies[before].rule, &mut leases[before])
-                {
-                    let key = counted_by(limit, facts, record, table, params);
-                    own.put_back(key, cost_of(limit, facts, params), now_ns);
+            for (before, key, cost) in counted {
+                if let Some(own) = &mut leases[before] {
+                    own.put_back(key, cost, now_ns);
                 }
             }
             return Err(Error::QuotaExceeded);
+        }
+        if limits.len() > 1 {
+            counted.push((at, key, cost));
         }
         if limit.announces && record.quota.is_none_or(|other| quota.left < other.left) {
             record.quota = Some(quota);

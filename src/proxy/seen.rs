@@ -4,11 +4,11 @@ use std::{borrow::Cow, cell::OnceCell, net::IpAddr};
 
 use serde_json::{Map, Value};
 
-use super::facts::Facts;
+use super::{facts::Facts, heads::is_claim};
 use crate::{
     expression::{Number, Scene, Text, TextMap},
     http::{
-        field::{FieldName, Fields},
+        field::{Field, FieldName, Fields},
         framing::BodyLength,
     },
     policy::cookie,
@@ -26,6 +26,9 @@ pub(super) struct Seen<'f> {
     query: &'f [u8],
     id: &'f [u8],
     fields: &'f Fields,
+    /// Whether what it says of who is before it is believed.
+    is_trusted: bool,
+    authority: &'f [u8],
     bytes: &'f [u8],
     body: BodyLength,
     client: IpAddr,
@@ -57,6 +60,8 @@ impl<'f> Seen<'f> {
             query: facts.query().unwrap_or_default(),
             id: facts.id,
             fields: &facts.head.fields,
+            is_trusted: facts.is_trusted,
+            authority: facts.authority(),
             bytes: facts.bytes,
             body: facts.head.body,
             client: facts.client,
@@ -85,6 +90,11 @@ impl<'f> Seen<'f> {
         let bytes = self.bytes;
         let fields = self.fields.named(FieldName::Cookie).map(move |field| field.value_at.bytes(bytes));
         fields.flat_map(|field| field.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+    }
+
+    /// What a stranger claims, and does not go on, no expression sees either.
+    fn shows(&self, field: &Field) -> bool {
+        self.is_trusted || !is_claim(field.name, field.name_at.bytes(self.bytes))
     }
 
     /// Who asks, as far as it is known.
@@ -138,9 +148,13 @@ impl Scene for Seen<'_> {
 
     fn values(&self, map: TextMap, name: &str, each: &mut dyn FnMut(&[u8])) {
         match map {
+            // An absolute target overrides the field (RFC 9112 §3.2.2).
+            TextMap::Headers if name.eq_ignore_ascii_case("host") => each(self.authority),
             TextMap::Headers => {
                 let fields = self.fields.called(self.bytes, name.as_bytes());
-                fields.for_each(|field| each(field.value_at.bytes(self.bytes)));
+                fields
+                    .filter(|field| self.shows(field))
+                    .for_each(|field| each(field.value_at.bytes(self.bytes)));
             }
             TextMap::Query => query_values(self.query, name.as_bytes()).for_each(|value| each(&value)),
             TextMap::Cookies => {
@@ -161,7 +175,10 @@ impl Scene for Seen<'_> {
 
     fn names(&self, map: TextMap, each: &mut dyn FnMut(&[u8])) {
         match map {
-            TextMap::Headers => self.fields.iter().for_each(|field| each(field.name_at.bytes(self.bytes))),
+            TextMap::Headers => {
+                let fields = self.fields.iter().filter(|field| self.shows(field));
+                fields.for_each(|field| each(field.name_at.bytes(self.bytes)));
+            }
             TextMap::Query => query_names(self.query).for_each(|name| each(&name)),
             TextMap::Cookies => {
                 let name = |pair: &'_ [u8]| pair.iter().position(|byte| *byte == b'=');
