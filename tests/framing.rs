@@ -370,9 +370,11 @@ fn own_fields(request: &Request) -> Fields {
                 .collect::<Vec<_>>()
         })
         .collect();
-    let gateways = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
     let is_own = |name: &String| {
-        name.starts_with('x') && !gateways.contains(&name.as_str()) && !nominated.contains(name)
+        // Under whatever spelling: many an upstream makes all of them one.
+        let meant = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let is_gateways = meant.starts_with("x-forwarded-") || meant == "x-request-id";
+        name.starts_with('x') && !is_gateways && !nominated.contains(name)
     };
     request.fields.iter().filter(|(name, _)| is_own(name)).cloned().collect()
 }
