@@ -24,7 +24,7 @@ pub(super) const NAMES: &str = "@names";
 pub(super) const CONSTANT: &str = "@constant";
 
 /// Steps that an evaluation may take at most, one of them some 100 ns.
-const STEPS_MAX: u64 = 100_000;
+pub(super) const STEPS_MAX: u64 = 100_000;
 
 /// Bytes that a value may have at most, if each part of it were as large as all that it comes from.
 const VALUE_BYTES_MAX: u64 = 32 << 20;
@@ -36,7 +36,7 @@ const STEP_BYTES: u64 = 8 * 1024;
 const STEP_ELEMENTS: u64 = 8;
 
 /// Steps that looking for a name among those that a request brings may take: all of its head may be gone through.
-const LOOK_UP_STEPS: u64 = 512;
+pub(super) const LOOK_UP_STEPS: u64 = 512;
 
 /// Expressions within expressions, at most.
 const DEPTH_MAX: usize = 64;

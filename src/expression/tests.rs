@@ -348,7 +348,76 @@ fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
 }
 
+/// A request with as many names as loops go through, that counts how often it is looked through.
+struct Full(std::sync::atomic::AtomicU64);
+
+impl Full {
+    fn count(&self) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Scene for Full {
+    fn text(&self, _: Text) -> Cow<'_, [u8]> {
+        Cow::Borrowed(b"a")
+    }
+
+    fn number(&self, _: Number) -> i64 {
+        1
+    }
+
+    fn values(&self, _: TextMap, _: &str, each: &mut dyn FnMut(&[u8])) {
+        self.count();
+        each(b"a");
+    }
+
+    fn names(&self, _: TextMap, each: &mut dyn FnMut(&[u8])) {
+        self.count();
+        (0..scene::NAMES_MAX).for_each(|name| each(format!("n{name}").as_bytes()));
+    }
+
+    fn claims(&self) -> Option<&Map<String, Value>> {
+        None
+    }
+
+    fn unix_us(&self) -> u64 {
+        0
+    }
+}
+
+fn loops() -> impl Strategy<Value = String> {
+    let map =
+        || prop::sample::select(vec!["request.headers", "request.query", "request.cookies", "['a', 'b']"]);
+    let leaf = prop::sample::select(vec![
+        "x == 'a'",
+        "request.query[x] == 'a'",
+        "x in request.headers",
+        "has(request.cookies.a)",
+        "request.headers['a'] != x",
+        "size(request.query) > 0",
+    ]);
+    let body = leaf.prop_map(str::to_owned).prop_recursive(3, 8, 2, move |inner| {
+        let kind = prop::sample::select(vec!["all", "exists", "exists_one"]);
+        prop_oneof![
+            (map(), kind, inner.clone()).prop_map(|(map, kind, body)| format!("{map}.{kind}(x, {body})")),
+            (inner.clone(), inner).prop_map(|(one, other)| format!("({one}) && !({other})")),
+        ]
+    });
+    body.prop_map(|body| format!("['a'].all(x, {body})"))
+}
+
 proptest! {
+    /// What was let through at load looks a request through no oftener than its steps allow, however full it is.
+    #[test]
+    fn no_request_is_looked_through_for_ever(source in loops()) {
+        if let Ok(expression) = Expression::compile(&source, Kind::Bool, Scope::Request) {
+            let full = Full(Default::default());
+            let _ = expression.holds(&full);
+            let looks = full.0.into_inner();
+            prop_assert!(looks <= check::STEPS_MAX / check::LOOK_UP_STEPS, "{looks}: {source}");
+        }
+    }
+
     /// Whatever is written is an expression or none; what is one has a value for a request or none, of its kind.
     #[test]
     fn any_text_compiles_or_is_refused(source in pieces(), kind in prop::sample::select(vec![Kind::Bool, Kind::Int, Kind::Text])) {
