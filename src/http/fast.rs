@@ -5,7 +5,7 @@
 
 use super::{
     extent::Extent,
-    field::{Field, FieldName, Fields, is_forwarding},
+    field::{Field, FieldName, Fields, may_be_forwarding},
     head::{Noted, is_token_byte},
     lanes::{Lanes, find},
 };
@@ -75,7 +75,7 @@ pub(super) fn fields(
             if is_canonical { Extent::between(colon + 2, end) } else { trimmed(bytes, colon + 1, end) };
         let name = FieldName::recognise(&bytes[at..colon]);
         if name == FieldName::Other {
-            if is_forwarding(&bytes[at..colon]) {
+            if may_be_forwarding(&bytes[at..colon]) {
                 fields.note_odd();
             }
             fields.push(Field { name: FieldName::Other, hop: false, name_at, value_at }, is_canonical);

@@ -159,11 +159,19 @@ impl FieldName {
     }
 }
 
+const FORWARDING: &[u8] = b"x-forwarded-";
+
 /// Whether it is an `X-Forwarded-` field: what only a proxy may say.
-#[inline]
 pub fn is_forwarding(name: &[u8]) -> bool {
-    const PREFIX: &[u8] = b"x-forwarded-";
-    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    name.get(..FORWARDING.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORWARDING))
+}
+
+/// Whether a name that begins so may be one ([`is_forwarding`]): its length, or a word of it, tells of most that they are not.
+#[inline]
+pub(super) fn may_be_forwarding(name: &[u8]) -> bool {
+    const START: u32 = u32::from_ne_bytes(*b"x-fo");
+    name.len() >= FORWARDING.len()
+        && name.first_chunk().is_some_and(|start| u32::from_ne_bytes(*start) | 0x2020_2020 == START)
 }
 
 /// A bit for the length of each known name, by the lower five bits of its first letter, which its case does not change.

@@ -5,7 +5,7 @@
 
 use super::{
     extent::Extent,
-    field::{Field, FieldName, Fields, is_forwarding, trim},
+    field::{Field, FieldName, Fields, may_be_forwarding, trim},
 };
 
 pub use super::field::FIELDS_MAX;
@@ -241,7 +241,7 @@ pub(super) fn collect(
             && bytes[value_at.end()..].starts_with(b"\r\n");
         noted.note(name, value_at);
         let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
-        if header.name.bytes().any(is_odd) || is_forwarding(header.name.as_bytes()) {
+        if header.name.bytes().any(is_odd) || may_be_forwarding(header.name.as_bytes()) {
             fields.note_odd();
         }
         fields.push(Field { name, hop: name.is_hop_by_hop(), name_at, value_at }, is_canonical);
