@@ -7,6 +7,7 @@ use ringgate::policy::{
     credential::Place,
     jose::{Algorithm, Key, Material},
     jwt::TokenAccess,
+    token::{self, Demands},
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -17,14 +18,17 @@ fuzz_target!(|input: &[u8]| {
         algorithms: Algorithm::ALL.map(|(_, algorithm)| algorithm).into(),
         published: None,
         keys: [Key { id: None, algorithm: None, material }].into(),
-        issuer: None,
-        audience: Box::default(),
-        require: Box::default(),
-        scopes: Box::default(),
-        leeway_s: 0,
+        demands: Demands {
+            issuer: None,
+            audience: Box::default(),
+            require: Box::default(),
+            scopes: Box::default(),
+            leeway_s: 0,
+            needs_end: true,
+        },
     };
     assert!(access.verify(input, None, 1).is_err());
-    if let Ok(token) = access.token([input].iter()) {
+    if let Ok(token) = token::shown(&access.place, [input].iter()) {
         assert!(access.verify(&token, None, 1).is_err());
     }
     if let Ok(pem) = str::from_utf8(input) {

@@ -3,6 +3,7 @@
 //! beside its messages, who may read across origins, who may ask at all, whose keys and tokens they show, and how often they may come. Everything here is synchronous and works on
 //! bytes that it is handed: it knows no socket, no clock and no message type, and leaves the order of things to the exchange.
 
+pub mod authorize;
 pub mod client_cert;
 pub mod cookie;
 pub mod cors;
@@ -10,6 +11,7 @@ pub mod credential;
 pub mod forwarded;
 pub mod grpc;
 pub mod headers;
+pub mod introspect;
 pub mod ip;
 pub mod jose;
 pub mod jwks;
@@ -18,6 +20,7 @@ pub mod key;
 pub mod rate_limit;
 pub mod request_id;
 pub mod template;
+pub mod token;
 
 pub use headers::HeaderEdits;
 pub use template::{Template, Variable, Variables};

@@ -4,7 +4,9 @@
 use std::rc::Rc;
 
 use super::{
+    call::Answer,
     connection::Connection,
+    consult::Waiting,
     core::Scratch,
     error::Error,
     exchange::{Asked, Exchange, Next},
@@ -18,8 +20,13 @@ use super::{
 use crate::{
     buf::{Buf, FRAMING_BYTES},
     clock::Timer,
-    http::{body::BodyReader, method::Method, version::Version},
-    policy::headers::HeaderEdits,
+    http::{
+        body::BodyReader,
+        field::{FieldName, NameSet},
+        method::Method,
+        version::Version,
+    },
+    policy::{cors, headers::HeaderEdits},
     table::Action,
     telemetry::text::append_decimal,
 };
@@ -102,6 +109,32 @@ pub(super) async fn answer_preflight(
     let own = Own { status: 204, content_type: None, edits: None, lines, body: b"" };
     let is_done = body.is_done();
     Ok(if send(x, facts, own, is_done).await? { Next::KeepAlive } else { Next::Linger })
+}
+
+/// Fields of another's answer that do not go on with it: the gateway writes its own.
+const REWRITTEN: NameSet = NameSet::of(&[FieldName::ContentLength, FieldName::Date, FieldName::Via]);
+
+/// Answers with what someone else, who was asked about the request, has said.
+pub(super) async fn answer_of_another(
+    x: &mut Exchange<'_>,
+    facts: &Facts<'_>,
+    answer: &Answer,
+    waiting: &mut Waiting<'_>,
+) -> Result<Next, Error> {
+    let Answer { head, bytes, body } = answer;
+    let Waiting { is_done, lines, .. } = waiting;
+    lines.clear();
+    for field in head.fields.iter().filter(|field| !field.hop && !REWRITTEN.has(field.name)) {
+        let name = field.name_at.bytes(bytes);
+        if !cors::is_grant(name) {
+            for part in [name, b": ", field.value_at.bytes(bytes), b"\r\n"] {
+                lines.extend_from_slice(part);
+            }
+        }
+    }
+    policies::append_response_lines(&x.generation.table, x.record, &facts.head.fields, facts.bytes, lines);
+    let own = Own { status: head.status, content_type: None, edits: None, lines, body };
+    Ok(if send(x, facts, own, *is_done).await? { Next::KeepAlive } else { Next::Linger })
 }
 
 /// A response of the gateway's own.
@@ -222,11 +255,14 @@ pub(super) async fn refuse_head(
     began_us: u64,
 ) -> Next {
     let core = Rc::clone(&connection.core);
-    let generation = core.generation();
+    let generation = connection.generation();
     let mut record = Record::begin(began_us, connection.ends.peer);
     record.id.make(core.clock.unix_us(began_us) / 1000, &mut core.rng.borrow_mut());
     record.received = buf.as_ref().map_or(0, Buf::len) as u64;
     record.on_error(error);
+    if let Some(inner) = &connection.inner {
+        inner.on_error(error);
+    }
     let next = refuse(connection, &generation, scratch, &mut record, error, &[], false).await;
     let Scratch { request: head, path, .. } = &*scratch;
     record.finish(&core, &generation.table, || Some(record.told(head, path, &[])), connection);

@@ -456,6 +456,10 @@ fn write_request<'a>(
     lines.clear();
     heads::forwarding_lines(facts, &x.generation.table.forwarding, &route.request_headers, lines);
     route.request_headers.append(&variables, lines).map_err(|_| Error::Rewrite)?;
+    lines.extend_from_slice(facts.granted_lines());
+    if let Some(inner) = &x.connection.inner {
+        lines.extend_from_slice(&inner.behalf.lines);
+    }
     let text_len = rewritten.map_or(0, <[u8]>::len);
     let mut out = heads::buffer_for(facts.bytes.len() + payload.len() + text_len + lines.len())?;
     let endpoint = target.cluster.endpoints[target.at].text.as_bytes();

@@ -12,9 +12,11 @@ use std::{
 use super::{
     announced,
     answer::refuse_head,
+    call::Inner,
     core::{Core, Scratch},
     error::Error,
     exchange::{Next, exchange},
+    generation::Generation,
     multiplex,
     relay::{Stall, Unwatched, Wait, received, sent, settled, with_room},
     reply::overloaded,
@@ -63,6 +65,8 @@ pub(super) struct Connection {
     refusal: Option<Error>,
     /// Whether it is a stream of HTTP/2.
     pub(super) is_stream: bool,
+    /// What it is, if it brings a request of the gateway's own.
+    pub(super) inner: Option<Box<Inner>>,
 }
 
 /// A request whose head is complete: the buffer begins with it.
@@ -219,6 +223,28 @@ impl Connection {
             tunnel: None,
             refusal: None,
             is_stream: false,
+            inner: None,
+        }
+    }
+
+    /// A connection that brings one request of the gateway's own.
+    pub(super) fn inner(
+        core: Rc<Core>,
+        stream: Stream,
+        ends: Ends,
+        listener: usize,
+        deadline: Deadline,
+        inner: Box<Inner>,
+    ) -> Self {
+        Self { inner: Some(inner), ..Self::new(core, stream, ends, listener, deadline) }
+    }
+
+    /// By what its next request is served: a request of the gateway's own by what the one is that it is made for.
+    #[inline]
+    pub(super) fn generation(&self) -> Rc<Generation> {
+        match &self.inner {
+            None => self.core.generation(),
+            Some(inner) => Rc::clone(&inner.behalf.generation),
         }
     }
 
@@ -321,8 +347,10 @@ impl Connection {
             return self.lacks_buffer();
         }
         let core = Rc::clone(&self.core);
-        let keep_alive_ms = core.generation().table.listeners[self.listener].timeouts.keep_alive_ms;
-        let stall = Stall::after(core.generation().table.listeners[self.listener].timeouts.write_stall_ms);
+        let generation = self.generation();
+        let timeouts = &generation.table.listeners[self.listener].timeouts;
+        let (keep_alive_ms, stall) = (timeouts.keep_alive_ms, Stall::after(timeouts.write_stall_ms));
+        drop(generation);
         self.deadline.set(Timer::Request, keep_alive_ms);
         let mut was_told = false;
         // The last response may still be on its way out.
@@ -375,7 +403,7 @@ impl Connection {
     async fn head(&mut self, scratch: &mut Scratch) -> Result<Request, NoRequest> {
         let core = Rc::clone(&self.core);
         let began_us = core.clock.turn_us();
-        let generation = core.generation();
+        let generation = self.generation();
         let listener = &generation.table.listeners[self.listener];
         let mut scanned = 0;
         let mut has_deadline = false;

@@ -46,6 +46,12 @@ pub enum Error {
     KeyNotAllowed,
     /// What a policy allows it is not.
     NotAllowed,
+    /// Whoever was asked has refused it, with this status.
+    Denied(u16),
+    /// Whoever is to be asked whether it may pass does not answer.
+    AuthorizeFailed,
+    /// The issuer of its token does not answer.
+    IntrospectFailed,
     /// More requests came than may.
     QuotaExceeded,
     /// No route matches.

@@ -9,7 +9,9 @@ use super::{
     acquire::acquire,
     answer::{answer, answer_with_https, refuse},
     attempt::{Failure, attempt},
+    call::Inner,
     connection::{Connection, Request},
+    consult::Waiting,
     core::{Core, Scratch},
     error::Error,
     facts::Facts,
@@ -58,7 +60,7 @@ const TRIES_MAX: usize = 5;
 /// One exchange's surroundings.
 pub(super) struct Exchange<'x> {
     pub(super) core: &'x Core,
-    pub(super) generation: &'x Generation,
+    pub(super) generation: &'x Rc<Generation>,
     pub(super) listener: &'x Listener,
     pub(super) connection: &'x mut Connection,
     pub(super) record: &'x mut Record,
@@ -93,7 +95,7 @@ pub(super) async fn exchange(
 ) -> Next {
     let core = Rc::clone(&connection.core);
     let under_way = core.begin_exchange();
-    let generation = core.generation();
+    let generation = connection.generation();
     let listener = &generation.table.listeners[connection.listener];
     let mut record = Record::begin(request.began_us, connection.ends.peer);
     record.is_understood = true;
@@ -125,6 +127,9 @@ pub(super) async fn exchange(
             let keep_alive =
                 exchange.keep_alive && !core.is_draining() && request.is_complete && !error.ends_connection();
             record.on_error(error);
+            if let Some(inner) = &connection.inner {
+                inner.on_error(error);
+            }
             {
                 let bytes = request.buf.filled();
                 refuse(connection, &generation, scratch, &mut record, error, bytes, keep_alive).await
@@ -143,6 +148,10 @@ pub(super) async fn exchange(
         return Next::Tunnel;
     }
     let told = || {
+        // What the gateway asks for itself is no one's request.
+        if connection.inner.is_some() {
+            return None;
+        }
         let is_told = match &generation.table.log_when {
             None => true,
             Some(when) => is_told(when, &core, &generation, &record, (head, path, bytes), connection),
@@ -188,6 +197,8 @@ fn is_told(
         consumer: record.consumer.map(|consumer| &*generation.table.consumers[consumer as usize]),
         claims: Some(&claims),
         hidden: [None; 2],
+        granted: None,
+        hides: false,
         unix_us: core.clock.unix_us(record.began_us),
         failed: Some(&core.expressions_failed),
     };
@@ -207,7 +218,7 @@ async fn serve_request(
     let bytes = &*bytes;
     let as_sent = head.path.bytes(bytes);
     let session = x.connection.stream.session().cloned();
-    let claims = OnceCell::new();
+    let (claims, granted) = (OnceCell::new(), OnceCell::new());
     let mut facts = Facts {
         is_secured: session.is_some(),
         is_stream: x.connection.is_stream,
@@ -222,6 +233,8 @@ async fn serve_request(
         consumer: None,
         claims: Some(&claims),
         hidden: [None; 2],
+        granted: Some(&granted),
+        hides: false,
         unix_us: x.core.clock.unix_us(x.record.began_us),
         failed: Some(&x.core.expressions_failed),
     };
@@ -248,35 +261,54 @@ async fn serve_request(
         Canonical::AsIs => as_sent,
     };
     admit(&facts, x.listener)?;
-    if let Some(session) = &session
-        && x.generation.secrets.is_misdirected(x.connection.listener, session, facts.host())
-    {
-        return Err(Error::Misdirected);
-    }
-
-    if let Some(port) = x.listener.https_redirect {
-        return answer_with_https(x, &facts, &body, port, lines).await;
-    }
     let table = &x.generation.table;
-    x.record.chain = x.listener.chain;
-    if x.listener.shares
-        && let Some(asked) = Preflight::of(&facts)
-        && let Some((found, policy, rule)) = asked.rule(table, x.listener, captures)
-    {
-        x.record.route = found.map(|found| x.listener.routes[found as usize].route as usize);
-        return policies::answer(x, asked, policy, rule, &body, lines).await;
-    }
-    let Some(found) = x.listener.router.find(&facts, captures) else {
-        let params = x.listener.router.params(None, captures, facts.path);
-        policies::admit(x, &mut facts, x.listener.chain, params)?;
-        return Err(Error::NoRoute);
+    let may_watch = body.is_done() && tail.len() == taken.consumed;
+    let (found, Attached { route, chain }) = if let Some(inner) = &x.connection.inner {
+        (None, inner.behalf.attached)
+    } else {
+        if let Some(session) = &session
+            && x.generation.secrets.is_misdirected(x.connection.listener, session, facts.host())
+        {
+            return Err(Error::Misdirected);
+        }
+        if let Some(port) = x.listener.https_redirect {
+            return answer_with_https(x, &facts, &body, port, lines).await;
+        }
+        x.record.chain = x.listener.chain;
+        if x.listener.shares
+            && let Some(asked) = Preflight::of(&facts)
+            && let Some((found, policy, rule)) = asked.rule(table, x.listener, captures)
+        {
+            x.record.route = found.map(|found| x.listener.routes[found as usize].route as usize);
+            return policies::answer(x, asked, policy, rule, &body, lines).await;
+        }
+        let Some(found) = x.listener.router.find(&facts, captures) else {
+            let params = x.listener.router.params(None, captures, facts.path);
+            let chain = x.listener.chain;
+            if policies::wait(table, chain) {
+                let waiting = Waiting { is_done: body.is_done(), may_watch, lines };
+                if let Some(next) = policies::admitted(x, &mut facts, chain, params, waiting).await? {
+                    return Ok(next);
+                }
+            } else {
+                policies::admit(x, &mut facts, chain, params)?;
+            }
+            return Err(Error::NoRoute);
+        };
+        (Some(found), x.listener.routes[found as usize])
     };
-    let Attached { route, chain } = x.listener.routes[found as usize];
     x.record.route = Some(route as usize);
     x.record.chain = chain;
     let route = &table.routes[route as usize];
-    let params = x.listener.router.params(Some(found), captures, facts.path);
-    policies::admit(x, &mut facts, chain, params)?;
+    let params = x.listener.router.params(found, captures, facts.path);
+    if policies::wait(table, chain) {
+        let waiting = Waiting { is_done: body.is_done(), may_watch, lines };
+        if let Some(next) = policies::admitted(x, &mut facts, chain, params, waiting).await? {
+            return Ok(next);
+        }
+    } else {
+        policies::admit(x, &mut facts, chain, params)?;
+    }
     x.connection.deadline.set(Timer::Exchange, facts.timeout_ms(route.timeout_ms));
     body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
 
@@ -469,6 +501,15 @@ impl Exchange<'_> {
 
     /// Who asks, and by which id.
     fn identify(&mut self, facts: &mut Facts<'_>) {
+        if let Some(Inner { behalf, .. }) = self.connection.inner.as_deref() {
+            facts.is_trusted = behalf.is_trusted;
+            facts.client = behalf.client;
+            self.record.client = behalf.client;
+            self.record.id.clone_from(&behalf.id);
+            self.record.consumer = behalf.consumer;
+            self.record.claims.clone_from(&behalf.claims);
+            return;
+        }
         facts.is_trusted = forwarded::is_trusted(facts.client, &self.listener.trusted);
         if facts.is_trusted {
             let claimed = facts.values(FieldName::XForwardedFor);

@@ -18,11 +18,12 @@ use crate::{
     },
     http2::is_grpc_web,
     policy::{
+        authorize::Grant,
         cookie,
         credential::Place,
         grpc,
-        jwt::Claims,
         template::{TlsVariable, Value, Variable, Variables},
+        token::Claims,
     },
     route::{Captures, Params, RequestView, query_without},
     table::{Cluster, HashOn, Route},
@@ -62,6 +63,10 @@ pub(super) struct Facts<'f> {
     pub(super) claims: Option<&'f OnceCell<Rc<Claims>>>,
     /// What is not for the upstream to see.
     pub(super) hidden: Hidden<'f>,
+    /// What someone who was asked has the upstream told.
+    pub(super) granted: Option<&'f OnceCell<Grant>>,
+    /// Whether there is something in these two.
+    pub(super) hides: bool,
     /// When it came, in µs since 1970.
     pub(super) unix_us: u64,
     /// How many expressions had no value for it.
@@ -89,13 +94,29 @@ impl<'f> Facts<'f> {
     pub(super) fn hide(&mut self, place: &'f Place) {
         if let Some(free) = self.hidden.iter_mut().find(|hidden| hidden.is_none()) {
             *free = Some(place);
+            self.hides = true;
         }
+    }
+
+    /// Has the upstream told what someone who was asked says, and not what the client says there.
+    pub(super) fn grant(&mut self, grant: Grant) {
+        if let Some(place) = self.granted {
+            self.hides = place.set(grant).is_ok() || self.hides;
+        }
+    }
+
+    /// Whole lines for the upstream, of someone who was asked.
+    pub(super) fn granted_lines(&self) -> &'f [u8] {
+        if !self.hides {
+            return &[];
+        }
+        self.granted.and_then(OnceCell::get).map_or(&[], |grant| &grant.lines)
     }
 
     /// Whether anything is not for the upstream to see.
     #[inline]
     pub(super) fn hides(&self) -> bool {
-        self.hidden[0].is_some()
+        self.hides
     }
 
     fn hidden(&self) -> impl Iterator<Item = &'f Place> + use<'f> {
@@ -104,9 +125,10 @@ impl<'f> Facts<'f> {
 
     /// Whether the field of this name, in whatever case, is not for the upstream to see.
     pub(super) fn hides_field(&self, name: &[u8]) -> bool {
+        let is_granted = || self.granted.and_then(OnceCell::get).is_some_and(|grant| grant.has(name));
         self.hidden().any(
             |place| matches!(place, Place::Header(hidden) if name.eq_ignore_ascii_case(hidden.as_bytes())),
-        )
+        ) || is_granted()
     }
 
     /// Whether something of the query is not for the upstream to see.

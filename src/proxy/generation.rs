@@ -8,7 +8,7 @@ use std::{
 
 use super::secure::Secrets;
 use crate::{
-    policy::{jose::Key, jwt::Verified, rate_limit::Leases},
+    policy::{introspect::Introspected, jose::Key, jwt::Verified, rate_limit::Leases},
     table::{Policy, Rule, Table},
     tls::TicketKeys,
     upstream::{
@@ -32,6 +32,8 @@ pub struct Generation {
     pub(super) secrets: Secrets,
     /// Tokens that its policies have verified.
     pub(super) verified: RefCell<Verified>,
+    /// What issuers have said of tokens.
+    pub(super) introspected: RefCell<Introspected>,
     /// Keys that issuers publish, by policy; `None`: they are not here yet.
     pub(super) published: RefCell<Vec<Option<Rc<[Key]>>>>,
     /// What this core has of the host's rate limits, by the table's policies.
@@ -101,12 +103,14 @@ impl Generation {
             | Rule::ClientCert(_)
             | Rule::Key(_)
             | Rule::Jwt(_)
+            | Rule::Introspect(_)
+            | Rule::Authorize(_)
             | Rule::Allow(_) => None,
         });
         let leases = RefCell::new(leases.collect());
         let published = RefCell::new(vec![None; table.policies.len()]);
-        let verified = RefCell::default();
-        Ok(Self { number, table, clusters, splits, secrets, verified, published, leases })
+        let (verified, introspected) = (RefCell::default(), RefCell::default());
+        Ok(Self { number, table, clusters, splits, secrets, verified, introspected, published, leases })
     }
 
     /// Takes the keys that an issuer publishes now, for the policy of this number.
@@ -127,6 +131,8 @@ impl Generation {
             | Rule::ClientCert(_)
             | Rule::Key(_)
             | Rule::Jwt(_)
+            | Rule::Introspect(_)
+            | Rule::Authorize(_)
             | Rule::Allow(_) => 0,
         };
         self.table.policies.iter().map(of).sum()

@@ -1,10 +1,11 @@
 //! Policies at their places in an exchange: what is asked of them, and what their answers come to. What each of them means is
 //! [`crate::policy`]'s to know.
 
-use std::{borrow::Cow, hash::Hasher as _, net::IpAddr, rc::Rc};
+use std::{borrow::Cow, future::Future, hash::Hasher as _, net::IpAddr, pin::Pin, rc::Rc};
 
 use super::{
     answer::answer_preflight,
+    consult::{self, Waiting},
     core::Core,
     error::Error,
     exchange::{Exchange, Next},
@@ -24,9 +25,10 @@ use crate::{
         cookie,
         cors::Cors,
         credential::Place,
-        jwt::{TokenAccess, TokenFault},
+        jwt::TokenAccess,
         key::{KeyAccess, Shown},
         rate_limit::{By, Cost, Passed, RateLimit, Refused},
+        token::{self, TokenFault},
     },
     route::{Captures, Params, RequestView, query_values},
     table::{Listener, NO_POLICIES, Policy, Rule, Table},
@@ -146,31 +148,85 @@ fn ask<'f, 'x: 'f>(
     let table = &generation.table;
     let chain = &table.chains[chain as usize];
     for at in chain.asked() {
-        let passes = match &table.policies[at].rule {
-            Rule::Ip(access) if access.admits(facts.client) => Ok(()),
-            Rule::Ip(_) => Err(Error::IpRefused),
-            Rule::ClientCert(access) => match facts.session.and_then(|session| session.peer.as_ref()) {
-                Some(shown) if access.admits(&shown.names, &shown.fingerprint) => Ok(()),
-                Some(_) => Err(Error::CertificateRefused),
-                None => Err(Error::CertificateMissing),
-            },
-            Rule::Key(access) => admit_key(access, table, x.record, facts),
-            Rule::Jwt(access) => admit_token((at, access), x.core, generation, x.record, facts),
-            // What has no value allows nothing.
-            Rule::Allow(expression) => {
-                let seen = Seen::new(facts, params);
-                match facts.asked(|| expression.holds(&seen)) {
-                    Ok(true) => Ok(()),
-                    Ok(false) | Err(_) => Err(Error::NotAllowed),
-                }
-            }
-            // They are asked by themselves, before and after.
-            Rule::Cors(_) | Rule::RateLimit(_) => Ok(()),
-        };
-        x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
-        passes?;
+        ask_one(x, facts, at, params)?;
     }
     if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits, params) }
+}
+
+/// Whether some policy of a chain asks someone else.
+#[inline]
+pub(super) fn wait(table: &Table, chain: u32) -> bool {
+    chain != NO_POLICIES && table.chains[chain as usize].waits
+}
+
+/// As [`admit`], where some policy asks someone else. What becomes of the connection is told where the request is answered by that.
+///
+/// On the heap: an exchange whose policies do not wait needs no room for it.
+pub(super) fn admitted<'a, 'f, 'x: 'f>(
+    x: &'a mut Exchange<'x>,
+    facts: &'a mut Facts<'f>,
+    chain: u32,
+    params: Params<'a>,
+    mut waiting: Waiting<'a>,
+) -> Pin<Box<dyn Future<Output = Result<Option<Next>, Error>> + 'a>> {
+    Box::pin(async move {
+        let generation: &'x Generation = x.generation;
+        let chain = &generation.table.chains[chain as usize];
+        for at in chain.asked() {
+            let answer = match &generation.table.policies[at].rule {
+                Rule::Authorize(door) => consult::authorize(x, facts, door, &mut waiting).await,
+                Rule::Introspect(access) => {
+                    consult::introspect(x, facts, (at, access), &mut waiting).await.map(|()| None)
+                }
+                _ => {
+                    ask_one(x, facts, at, params)?;
+                    continue;
+                }
+            };
+            x.core.figures.borrow_mut().on_policy(at, matches!(answer, Ok(None)));
+            if let Some(next) = answer? {
+                return Ok(Some(next));
+            }
+        }
+        if !chain.rate_limits.is_empty() {
+            count(x, facts, &chain.rate_limits, params)?;
+        }
+        Ok(None)
+    })
+}
+
+/// Asks one policy that needs no one else.
+fn ask_one<'f, 'x: 'f>(
+    x: &mut Exchange<'x>,
+    facts: &mut Facts<'f>,
+    at: usize,
+    params: Params<'_>,
+) -> Result<(), Error> {
+    let generation: &'x Generation = x.generation;
+    let table = &generation.table;
+    let passes = match &table.policies[at].rule {
+        Rule::Ip(access) if access.admits(facts.client) => Ok(()),
+        Rule::Ip(_) => Err(Error::IpRefused),
+        Rule::ClientCert(access) => match facts.session.and_then(|session| session.peer.as_ref()) {
+            Some(shown) if access.admits(&shown.names, &shown.fingerprint) => Ok(()),
+            Some(_) => Err(Error::CertificateRefused),
+            None => Err(Error::CertificateMissing),
+        },
+        Rule::Key(access) => admit_key(access, table, x.record, facts),
+        Rule::Jwt(access) => admit_token((at, access), x.core, generation, x.record, facts),
+        // What has no value allows nothing.
+        Rule::Allow(expression) => {
+            let seen = Seen::new(facts, params);
+            match facts.asked(|| expression.holds(&seen)) {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => Err(Error::NotAllowed),
+            }
+        }
+        // They are asked by themselves, before and after, or by those that wait.
+        Rule::Cors(_) | Rule::RateLimit(_) | Rule::Introspect(_) | Rule::Authorize(_) => Ok(()),
+    };
+    x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
+    passes
 }
 
 /// Asks the rate limits, each of which counts the request, or none of them.
@@ -275,7 +331,7 @@ fn counted_by(
 }
 
 /// What `look` makes of the values in a credential's place.
-fn shown<R>(
+pub(super) fn shown<R>(
     facts: &Facts<'_>,
     place: &Place,
     look: impl FnOnce(&mut dyn Iterator<Item = Cow<'_, [u8]>>) -> R,
@@ -301,21 +357,14 @@ fn admit_token<'f>(
     facts: &mut Facts<'f>,
 ) -> Result<(), Error> {
     let now_s = core.clock.unix_us(core.clock.now_us()) / 1_000_000;
-    let token = shown(facts, &access.place, |values| access.token(values));
+    let token = shown(facts, &access.place, |values| token::shown(&access.place, values));
     let published = generation.published.borrow();
     let published = published[at].as_deref();
     let claims = token
         .and_then(|token| generation.verified.borrow_mut().claims((at, access), &token, published, now_s));
-    let error = |fault| match fault {
-        TokenFault::Missing => Error::TokenMissing,
-        TokenFault::Invalid => Error::TokenInvalid,
-        TokenFault::Expired => Error::TokenExpired,
-        TokenFault::NotAllowed => Error::TokenScope,
-        TokenFault::NoKeys => Error::TokenKeys,
-    };
-    let claims = claims.map_err(error)?;
+    let claims = claims.map_err(token_error)?;
     record.claims = Some(Rc::clone(&claims));
-    access.allows(&claims).map_err(error)?;
+    access.demands.allows(&claims).map_err(token_error)?;
     if let Some(place) = facts.claims {
         let _ = place.set(claims);
     }
@@ -323,6 +372,17 @@ fn admit_token<'f>(
         facts.hide(&access.place);
     }
     Ok(())
+}
+
+/// What is wrong with a request for what is wrong with its token.
+pub(super) fn token_error(fault: TokenFault) -> Error {
+    match fault {
+        TokenFault::Missing => Error::TokenMissing,
+        TokenFault::Invalid => Error::TokenInvalid,
+        TokenFault::Expired => Error::TokenExpired,
+        TokenFault::NotAllowed => Error::TokenScope,
+        TokenFault::NoKeys => Error::TokenKeys,
+    }
 }
 
 fn admit_key<'f>(
@@ -396,6 +456,8 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
         | Rule::ClientCert(_)
         | Rule::Key(_)
         | Rule::Jwt(_)
+        | Rule::Introspect(_)
+        | Rule::Authorize(_)
         | Rule::Allow(_)
         | Rule::RateLimit(_) => None,
     }

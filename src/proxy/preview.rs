@@ -57,6 +57,8 @@ pub fn preview<'p>(
         consumer: None,
         claims: None,
         hidden: [None; 2],
+        granted: None,
+        hides: false,
         unix_us: Clock::new().unix_us(0),
         failed: None,
     };

@@ -18,8 +18,8 @@ use crate::{
     config::types::LogFormat,
     http::{field::FieldName, request::RequestHead, version::Version},
     policy::{
-        jwt::Claims,
         request_id::{REQUEST_ID_BYTES, uuid_v7},
+        token::Claims,
     },
     table::Table,
     telemetry::{

@@ -75,6 +75,9 @@ reasons! {
     TokenScope = "token-scope", Some("http_request_denied"), "This token does not allow what was asked for.";
     TokenKeys = "token-keys-missing", Some("proxy_internal_error"), "Tokens cannot be verified now; try again later.";
     NotAllowed = "not-allowed", Some("http_request_denied"), "What was asked for is not allowed.";
+    Denied = "denied", Some("http_request_denied"), "What was asked for is not allowed.";
+    AuthorizeFailed = "authorize-failed", Some("proxy_internal_error"), "Whether this is allowed cannot be found out now; try again later.";
+    IntrospectFailed = "introspect-failed", Some("proxy_internal_error"), "Tokens cannot be looked at now; try again later.";
     QuotaExceeded = "quota-exceeded", Some("http_request_denied"), "More requests have come than may; try again later.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
@@ -133,6 +136,9 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::TokenScope => (403, Reason::TokenScope),
         Error::TokenKeys => (503, Reason::TokenKeys),
         Error::NotAllowed => (403, Reason::NotAllowed),
+        Error::Denied(status) => (status, Reason::Denied),
+        Error::AuthorizeFailed => (503, Reason::AuthorizeFailed),
+        Error::IntrospectFailed => (503, Reason::IntrospectFailed),
         Error::QuotaExceeded => (429, Reason::QuotaExceeded),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),

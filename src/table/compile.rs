@@ -52,6 +52,7 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
         failed: false,
         clusters: HashMap::new(),
         splits: Vec::new(),
+        inner: Vec::new(),
         tls: Loader::new(UnixTime::now()),
     };
     let clusters = compiler.clusters();
@@ -72,14 +73,15 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
         }
     };
     let router = Arc::new(router);
-    let routes = compiler.routes(&router, &faulty);
+    let mut routes = compiler.routes(&router, &faulty);
     compiler.shadowed(&router, &faulty);
     let (policies, mut chains) = compiler.policies();
     let listeners = compiler.listeners(&specs, &router, &mut chains);
     let log_when = config.access_log.when.as_ref().and_then(|source| {
         compiler.expression(&["access_log".into(), "when".into()], source, Kind::Bool, Scope::Exchange)
     });
-    let Compiler { failed, splits, .. } = compiler;
+    let Compiler { failed, splits, inner, .. } = compiler;
+    routes.extend(inner);
     let announces = clusters.iter().any(|cluster| cluster.proxy_protocol.is_some());
     let endpoints = clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
     let forwarding = forwarding(&config.forwarding);
@@ -100,18 +102,20 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
     })
 }
 
-struct Compiler<'c, 'r> {
-    config: &'c Config,
+pub(super) struct Compiler<'c, 'r> {
+    pub(super) config: &'c Config,
     report: &'r mut Report<'r>,
     failed: bool,
     clusters: HashMap<&'c str, usize>,
     splits: Vec<Split>,
+    /// Routes of the gateway's own requests.
+    pub(super) inner: Vec<Route>,
     /// Reads certificates.
     tls: Loader,
 }
 
 impl Compiler<'_, '_> {
-    fn error(&mut self, path: &[Key<'_>], message: impl Into<String>, hint: Option<String>) {
+    pub(super) fn error(&mut self, path: &[Key<'_>], message: impl Into<String>, hint: Option<String>) {
         let diagnostic = Diagnostic::error(message);
         let diagnostic = match hint {
             Some(hint) => diagnostic.hint(hint),
@@ -292,7 +296,7 @@ impl Compiler<'_, '_> {
         None
     }
 
-    fn cluster(&mut self, name: &str, path: &[Key<'_>]) -> Option<usize> {
+    pub(super) fn cluster(&mut self, name: &str, path: &[Key<'_>]) -> Option<usize> {
         let found = self.clusters.get(name).copied();
         if found.is_none() {
             self.error(path, format!("there is no cluster `{name}`"), None);
@@ -354,6 +358,10 @@ impl Compiler<'_, '_> {
                 Some(Rule::ClientCert(CertAccess::new(&access.names, &access.fingerprints)))
             } else if let Some(jwt) = &policy.jwt {
                 self.jwt(at, jwt)
+            } else if let Some(introspect) = &policy.introspect {
+                self.introspect(at, introspect)
+            } else if let Some(authorize) = &policy.authorize {
+                self.authorize(at, authorize)
             } else if let Some(limit) = &policy.rate_limit {
                 self.rate_limit(at, limit)
             } else if let Some(source) = &policy.allow {

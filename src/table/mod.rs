@@ -2,6 +2,7 @@
 //! Immutable; everything that can be refused is refused here, off the data path. A core clones the table it is sent, so
 //! that no two cores share a cache line of it (a clone of a regex has its own scratch space), but for the buckets of rate limits, which are the host's.
 
+mod asked;
 mod compile;
 mod policies;
 mod tokens;
@@ -17,10 +18,12 @@ use crate::{
     expression::Expression,
     http::request::HeadLimits,
     policy::{
+        authorize::Authorize,
         client_cert::CertAccess,
         cookie::StickyCookie,
         cors::Cors,
         headers::HeaderEdits,
+        introspect::Introspect,
         ip::IpAccess,
         jwt::TokenAccess,
         key::{KeyAccess, Keys},
@@ -39,7 +42,8 @@ pub struct Table {
     pub log_when: Option<Expression>,
     /// Listeners, in the order of the file.
     pub listeners: Vec<Listener>,
-    /// Routes, in the order of the file: a router's route id is an index of this list.
+    /// Routes, in the order of the file: a router's route id is an index of this list. Behind them those that only the gateway's own requests
+    /// take.
     pub routes: Vec<Route>,
     /// Clusters, in the order of the file.
     pub clusters: Vec<Cluster>,
@@ -157,6 +161,10 @@ pub enum Rule {
     Key(KeyAccess),
     /// Asks for a token.
     Jwt(Box<TokenAccess>),
+    /// Asks an issuer about a token.
+    Introspect(Box<Introspect>),
+    /// Asks someone else.
+    Authorize(Box<Authorize>),
     /// Says how often.
     RateLimit(Box<RateLimit>),
     /// What a request must be like.
@@ -172,6 +180,8 @@ impl Rule {
             Self::ClientCert(_) => "client_cert",
             Self::Key(_) => "key",
             Self::Jwt(_) => "jwt",
+            Self::Introspect(_) => "introspect",
+            Self::Authorize(_) => "authorize",
             Self::RateLimit(_) => "rate_limit",
             Self::Allow(_) => "allow",
         }
@@ -195,10 +205,16 @@ pub struct Chain {
     pub key: Option<usize>,
     /// With which token.
     pub jwt: Option<usize>,
+    /// With which token, of which its issuer is asked.
+    pub introspect: Option<usize>,
+    /// Who is asked about them.
+    pub authorize: Option<usize>,
     /// What they must be like: every one of them, as they are attached.
     pub allow: Box<[usize]>,
     /// How often: every one of them, as they are attached.
     pub rate_limits: Box<[usize]>,
+    /// Whether one of them asks someone else.
+    pub waits: bool,
 }
 
 impl Chain {
@@ -211,6 +227,8 @@ impl Chain {
             .chain(self.client_cert)
             .chain(self.key)
             .chain(self.jwt)
+            .chain(self.introspect)
+            .chain(self.authorize)
             .chain(self.allow.iter().copied())
     }
 

@@ -49,6 +49,10 @@ impl Chains {
                 chain.key = Some(at);
             } else if policy.jwt.is_some() {
                 chain.jwt = Some(at);
+            } else if policy.introspect.is_some() {
+                chain.introspect = Some(at);
+            } else if policy.authorize.is_some() {
+                chain.authorize = Some(at);
             } else if policy.ip.is_some() && !ip.contains(&at) {
                 ip.push(at);
             } else if policy.allow.is_some() && !allow.contains(&at) {
@@ -60,6 +64,7 @@ impl Chains {
         chain.ip = ip.into();
         chain.allow = allow.into();
         chain.rate_limits = rate_limits.into();
+        chain.waits = chain.introspect.is_some() || chain.authorize.is_some();
         chain
     }
 

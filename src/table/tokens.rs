@@ -1,11 +1,15 @@
 //! From what is configured of tokens to what verifies them. No message has a key in it.
 
 use crate::{
-    config::types::{self, JwtKey},
+    config::{
+        types::{self, JwtKey},
+        values::Span,
+    },
     policy::{
         credential::Place,
         jose::{Algorithm, Key, Material, SECRET_BYTES_MIN},
         jwt::{Published, TokenAccess},
+        token::Demands,
     },
 };
 
@@ -45,19 +49,32 @@ pub(super) fn compile(jwt: &types::Jwt) -> Result<TokenAccess, Vec<String>> {
     if !faults.is_empty() {
         return Err(faults);
     }
-    let boxed = |list: &[String]| list.iter().map(|one| one.as_str().into()).collect();
     Ok(TokenAccess {
         place: place((&jwt.header, "authorization"), &jwt.query, &jwt.cookie),
         forward: jwt.forward,
         algorithms: algorithms.into(),
         keys: keys.into(),
         published: (jwt.jwks.is_some() || jwt.discovery).then(Published::default),
-        issuer: jwt.issuer.as_deref().map(Into::into),
-        audience: boxed(&jwt.audience),
-        require: boxed(&jwt.require),
-        scopes: boxed(&jwt.scopes),
-        leeway_s: jwt.leeway.as_millis() / 1000,
+        demands: demands(&jwt.issuer, [&jwt.audience, &jwt.require, &jwt.scopes], jwt.leeway, true),
     })
+}
+
+/// What claims must be.
+pub(super) fn demands(
+    issuer: &Option<String>,
+    [audience, require, scopes]: [&[String]; 3],
+    leeway: Span,
+    needs_end: bool,
+) -> Demands {
+    let boxed = |list: &[String]| list.iter().map(|one| one.as_str().into()).collect();
+    Demands {
+        issuer: issuer.as_deref().map(Into::into),
+        audience: boxed(audience),
+        require: boxed(require),
+        scopes: boxed(scopes),
+        leeway_s: leeway.as_millis() / 1000,
+        needs_end,
+    }
 }
 
 fn material(key: &JwtKey) -> Result<Material, String> {

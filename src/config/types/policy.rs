@@ -8,7 +8,7 @@ use crate::config::values::{Hidden, Span};
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
 /// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `client_cert`, `key`,
-/// `jwt`, `allow` or `rate_limit`.
+/// `jwt`, `introspect`, `authorize`, `allow` or `rate_limit`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -27,6 +27,10 @@ pub struct Policy {
     pub key: Option<Key>,
     /// Asks for a JSON Web Token, and so knows who asks.
     pub jwt: Option<Jwt>,
+    /// Asks for a token, of which its issuer is asked, and so knows who asks.
+    pub introspect: Option<Introspect>,
+    /// Asks someone else whether a request may pass.
+    pub authorize: Option<Authorize>,
     /// An expression that must hold (see [Expressions](#expressions)): of `request`, `auth`, `claims` and `now`. A request for which it does not, or for
     /// which it has no value, is answered 403, `not-allowed`. Several on a route must all hold.
     pub allow: Option<String>,
@@ -197,6 +201,86 @@ pub struct JwtKey {
     pub secret: Option<Hidden>,
 }
 
+/// Asks for a token (an opaque one, as a rule) and asks its issuer what it says (token introspection, RFC 7662): by a POST to `path` of the cluster, with the
+/// client's credentials. A request without one, or with one that is not active, is answered 401; with one that lacks a scope, 403; one that the issuer says nothing of in
+/// time, 503, `introspect-failed`. What the issuer says are its claims: `{claims.NAME}` in texts.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Introspect {
+    /// The cluster that the issuer is.
+    pub cluster: String,
+    /// The path, and perhaps a query, of its introspection endpoint.
+    pub path: String,
+    /// As whom the gateway asks.
+    pub client_id: String,
+    /// What shows that it is.
+    pub client_secret: Hidden,
+    /// How long an answer is remembered by each core, though never beyond `exp`; that a token is none, 10 s at most. A token that is revoked passes for so long. `"0s"`: not at all.
+    #[serde(default = "defaults::cache")]
+    pub cache: Span,
+    /// How long the issuer may take to answer.
+    #[serde(default = "defaults::answer")]
+    pub timeout: Span,
+    /// What `iss` must be. Left out: it is not looked at.
+    pub issuer: Option<String>,
+    /// One of these must be in `aud`. Empty: it is not looked at.
+    #[serde(default)]
+    pub audience: Vec<String>,
+    /// Claims that there must be.
+    #[serde(default)]
+    pub require: Vec<String>,
+    /// Words that must all be in `scope` (or `scp`). A token that lacks one is answered 403.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// How far clocks may be apart when `exp` and `nbf` are looked at.
+    #[serde(default = "defaults::leeway")]
+    pub leeway: Span,
+    /// The field that the token comes in. Left out, with `query` and `cookie` too: `authorization`, behind `Bearer`.
+    pub header: Option<String>,
+    /// The parameter of the query that it comes in instead. What is in a query is soon in the logs of others.
+    pub query: Option<String>,
+    /// The cookie that it comes in instead.
+    pub cookie: Option<String>,
+    /// Whether the upstream gets to see the token.
+    #[serde(default = "defaults::yes")]
+    pub forward: bool,
+}
+
+/// Asks an authorisation service whether a request may pass: by a GET of `path` with the request's fields, but for those about its content, and with its method and target in
+/// `X-Forwarded-Method` and `X-Forwarded-Uri`. 2xx: it may. 3xx and 4xx: it may not, and the answer is the client's, with its fields and content. Anything else, or
+/// nothing in time: see `on_failure`. The request's content is not sent.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Authorize {
+    /// The cluster that is asked.
+    pub cluster: String,
+    /// The path, and perhaps a query, of the question.
+    #[serde(default = "defaults::root")]
+    pub path: String,
+    /// Fields of the request that the service gets to see. Left out: all, but for credentials that other policies keep from upstreams.
+    pub headers: Option<Vec<String>>,
+    /// Fields of its answer that go upstream with a request that may pass, such as `x-user`. What the client itself says in fields of these names never does.
+    #[serde(default)]
+    pub copy: Vec<String>,
+    /// How long it may take to answer.
+    #[serde(default = "defaults::answer")]
+    pub timeout: Span,
+    /// What becomes of requests while it does not answer: `"deny"`, they are answered 503, `authorize-failed`; `"allow"`, they pass.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of requests while someone who is to be asked does not answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// They are refused.
+    #[default]
+    Deny,
+    /// They pass.
+    Allow,
+}
+
 /// Lets requests pass, or refuses them with 403, by their client's address: that of the connection, or the one that a trusted proxy
 /// names (`listener.trusted_proxies`, `listener.proxy_protocol`). At least one of the lists says something. An IPv4 address
 /// in an IPv6 one is the IPv4 address; `0.0.0.0/0` and `::/0` are two families.
@@ -289,6 +373,15 @@ mod defaults {
     }
     pub(super) fn refresh() -> Span {
         Span::secs(900)
+    }
+    pub(super) fn cache() -> Span {
+        Span::secs(60)
+    }
+    pub(super) fn answer() -> Span {
+        Span::secs(2)
+    }
+    pub(super) fn root() -> String {
+        "/".into()
     }
     pub(super) fn leeway() -> Span {
         Span::secs(30)

@@ -48,6 +48,15 @@ pub(super) fn token(path: &[Key<'_>], text: &str, what: &str, report: &mut Repor
     }
 }
 
+/// Reports `name` at `path` if it is no field that may be taken over from one message into another.
+pub(super) fn copied(path: &[Key<'_>], name: &str, report: &mut Report) {
+    token(path, name, "a field name", report);
+    if let Some(why) = forbidden(name, Of::Request) {
+        let error = Diagnostic::error(format!("{} cannot be taken over", report.shown(path, name)));
+        report.push_at(path, error.label(why.label).hint(why.hint));
+    }
+}
+
 /// Reports the key at the end of `path` if it is not a field name.
 pub(super) fn field_name_key(path: &[Key<'_>], name: &str, report: &mut Report) {
     if !is_token(name) {

@@ -6,16 +6,18 @@ use crate::config::{
     report::Report,
     source::{self, key_path},
     types::{
-        ClientCert, Config, Cors, Cost, CountedBy, HeaderEdits, Ip, Jwt, Key, Listener, OriginMatch, Policy,
-        RateLimit,
+        Authorize, ClientCert, Config, Cors, Cost, CountedBy, HeaderEdits, Introspect, Ip, Jwt, Key,
+        Listener, OriginMatch, Policy, RateLimit,
     },
+    values::Span,
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 7] = ["cors", "ip", "client_cert", "key", "jwt", "allow", "rate_limit"];
+const KINDS: [&str; 9] =
+    ["cors", "ip", "client_cert", "key", "jwt", "introspect", "authorize", "allow", "rate_limit"];
 
 /// Those that a request is asked for once.
-const ASKED_ONCE: [&str; 4] = ["cors", "client_cert", "key", "jwt"];
+const ASKED_ONCE: [&str; 6] = ["cors", "client_cert", "key", "jwt", "introspect", "authorize"];
 
 pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<'_>, report: &mut Report) {
     for (index, policy) in config.policy.iter().enumerate() {
@@ -34,6 +36,12 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<
         }
         if let Some(jwt) = &policy.jwt {
             self::jwt(index, jwt, report);
+        }
+        if let Some(introspect) = &policy.introspect {
+            self::introspect(index, introspect, report);
+        }
+        if let Some(authorize) = &policy.authorize {
+            self::authorize(index, authorize, report);
         }
         if let Some(limit) = &policy.rate_limit {
             rate_limit(index, limit, &policy.name, report);
@@ -60,6 +68,8 @@ fn kinds(policy: &Policy) -> Vec<&'static str> {
         policy.client_cert.is_some(),
         policy.key.is_some(),
         policy.jwt.is_some(),
+        policy.introspect.is_some(),
+        policy.authorize.is_some(),
         policy.allow.is_some(),
         policy.rate_limit.is_some(),
     ];
@@ -214,15 +224,42 @@ fn rate_limit(index: usize, limit: &RateLimit, name: &str, report: &mut Report) 
     }
 }
 
-/// Keys are judged where they are compiled.
-fn jwt(index: usize, jwt: &Jwt, report: &mut Report) {
-    for (place, scope) in jwt.scopes.iter().enumerate() {
+fn scopes(index: usize, kind: &'static str, scopes: &[String], report: &mut Report) {
+    for (place, scope) in scopes.iter().enumerate() {
         if scope.is_empty() || scope.contains(' ') {
-            let path = key_path!["policy", index, "jwt", "scopes", place];
+            let path = key_path!["policy", index, kind, "scopes", place];
             let error = Diagnostic::error(format!("{} is not a scope", report.shown(&path, scope)));
             report.push_at(&path, error.hint("a scope is one word; several are several texts"));
         }
     }
+}
+
+/// Clusters and paths are judged where they are compiled.
+fn introspect(index: usize, introspect: &Introspect, report: &mut Report) {
+    scopes(index, "introspect", &introspect.scopes, report);
+    places(index, "introspect", [&introspect.header, &introspect.query, &introspect.cookie], report);
+    no_wait(index, "introspect", introspect.timeout, report);
+}
+
+fn authorize(index: usize, authorize: &Authorize, report: &mut Report) {
+    for (list, names) in [("headers", authorize.headers.as_deref()), ("copy", Some(&authorize.copy[..]))] {
+        for (place, name) in names.unwrap_or_default().iter().enumerate() {
+            fields::copied(&key_path!["policy", index, "authorize", list, place], name, report);
+        }
+    }
+    no_wait(index, "authorize", authorize.timeout, report);
+}
+
+fn no_wait(index: usize, kind: &'static str, timeout: Span, report: &mut Report) {
+    if timeout.as_millis() == 0 {
+        let error = Diagnostic::error("there is no answer in no time");
+        report.push_at(&key_path!["policy", index, kind, "timeout"], error.hint("timeout = \"2s\""));
+    }
+}
+
+/// Keys are judged where they are compiled.
+fn jwt(index: usize, jwt: &Jwt, report: &mut Report) {
+    scopes(index, "jwt", &jwt.scopes, report);
     places(index, "jwt", [&jwt.header, &jwt.query, &jwt.cookie], report);
     if jwt.algorithms.is_empty() {
         let error = Diagnostic::error("no algorithm is named, so no token is believed");

@@ -7,7 +7,10 @@ use aws_lc_rs::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::jose::Material;
+use crate::policy::{
+    jose::Material,
+    token::{self, TOKEN_BYTES_MAX},
+};
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes, ok";
 
@@ -18,11 +21,14 @@ fn access(algorithms: &[Algorithm], keys: Vec<Key>) -> TokenAccess {
         algorithms: algorithms.into(),
         published: None,
         keys: keys.into(),
-        issuer: None,
-        audience: Box::default(),
-        require: Box::default(),
-        scopes: Box::default(),
-        leeway_s: 0,
+        demands: Demands {
+            issuer: None,
+            audience: Box::default(),
+            require: Box::default(),
+            scopes: Box::default(),
+            leeway_s: 0,
+            needs_end: true,
+        },
     }
 }
 
@@ -137,10 +143,10 @@ fn what_is_forged_is_not_believed() {
 #[test]
 fn claims_say_for_whom_and_when() {
     let mut access = access(&[Algorithm::Hs256], vec![secret()]);
-    access.issuer = Some("https://a".into());
-    access.audience = ["api".into(), "web".into()].into();
-    access.require = ["sub".into()].into();
-    access.leeway_s = 5;
+    access.demands.issuer = Some("https://a".into());
+    access.demands.audience = ["api".into(), "web".into()].into();
+    access.demands.require = ["sub".into()].into();
+    access.demands.leeway_s = 5;
     for (payload, expected) in [
         (r#"{"iss":"https://a","aud":"api","sub":"x","exp":100}"#, Ok(())),
         (r#"{"iss":"https://a","aud":["z","web"],"sub":"x","exp":100.7,"nbf":10.2}"#, Ok(())),
@@ -182,7 +188,7 @@ fn claims_as_texts() {
 #[test]
 fn scopes_are_all_there_or_not() {
     let mut access = access(&[Algorithm::Hs256], vec![secret()]);
-    access.scopes = ["read".into(), "write".into()].into();
+    access.demands.scopes = ["read".into(), "write".into()].into();
     for (claim, expected) in [
         (r#""scope":"write other read""#, Ok(())),
         (r#""scp":["read","write"]"#, Ok(())),
@@ -195,7 +201,7 @@ fn scopes_are_all_there_or_not() {
     ] {
         let claims =
             access.verify(signed(HS256, &format!(r#"{{"exp":100,{claim}}}"#)).as_bytes(), None, 1).unwrap();
-        assert_eq!(access.allows(&claims), expected, "{claim}");
+        assert_eq!(access.demands.allows(&claims), expected, "{claim}");
     }
 }
 
@@ -234,10 +240,10 @@ fn where_a_token_comes() {
         (&[b"Bearer a", b"Bearer a"], Err(TokenFault::Invalid)),
         (&[&long], Err(TokenFault::Invalid)),
     ] {
-        assert_eq!(bearer.token(values.iter()), expected);
+        assert_eq!(token::shown(&bearer.place, values.iter()), expected);
     }
-    assert_eq!(field.token([b"a.b.c"].iter()), Ok(b"a.b.c".to_vec()));
-    assert_eq!(field.token([b""].iter()), Err(TokenFault::Missing));
+    assert_eq!(token::shown(&field.place, [b"a.b.c"].iter()), Ok(b"a.b.c".to_vec()));
+    assert_eq!(token::shown(&field.place, [b""].iter()), Err(TokenFault::Missing));
 }
 
 #[test]
