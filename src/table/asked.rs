@@ -62,7 +62,7 @@ impl Compiler<'_, '_> {
         };
         if !target.starts_with('/') || !is_visible || !is_canonical() {
             let hint = Some("a path, and perhaps a query: `/check?for=gateway`".into());
-            self.error(path, format!("`{target}` is no path"), hint);
+            self.error(path, "this is no path in canonical form", hint);
         }
     }
 
@@ -84,5 +84,52 @@ impl Compiler<'_, '_> {
             response_headers: HeaderEdits::default(),
         });
         Some((self.config.route.len() + self.inner.len() - 1) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::compile, *};
+
+    fn faults(policy: &str) -> Vec<String> {
+        let text = format!(
+            "[[cluster]]\nname = 'c'\nendpoints = [{{ address = '10.0.0.1:80' }}]\n[[policy]]\nname = 'p'\n{policy}"
+        );
+        let config = toml::from_str(&text).unwrap();
+        let mut faults = Vec::new();
+        let table = compile(&config, &mut |_, fault| faults.push(fault.message));
+        assert_eq!(table.is_some(), faults.is_empty());
+        faults
+    }
+
+    #[test]
+    fn whom_policies_ask_and_where() {
+        let introspect = "path = '/i', client_id = 'a', client_secret = 'b'";
+        for (policy, expected) in [
+            (String::from("authorize = { cluster = 'c' }"), &[][..]),
+            ("authorize = { cluster = 'c', path = '/check/it?a=b' }".into(), &[]),
+            ("authorize = { cluster = 'd' }".into(), &["there is no cluster `d`"]),
+            (format!("introspect = {{ cluster = 'c', {introspect} }}"), &[]),
+            (format!("introspect = {{ cluster = 'd', {introspect} }}"), &["there is no cluster `d`"]),
+        ] {
+            assert_eq!(faults(&policy), expected, "{policy}");
+        }
+        for path in ["", "check", "//a", "/a/../b", "/a b", "/a#b", "/%61", "http://a/"] {
+            let told = faults(&format!("authorize = {{ cluster = 'c', path = '{path}' }}"));
+            assert_eq!(told, ["this is no path in canonical form"], "{path}");
+        }
+    }
+
+    #[test]
+    fn only_the_gateways_own_requests_take_its_own_routes() {
+        let text = "[[listener]]\nname = 'l'\naddress = '127.0.0.1:0'\n\
+                    [[cluster]]\nname = 'c'\nendpoints = [{ address = '10.0.0.1:80' }]\n\
+                    [[route]]\nname = 'r'\nmatch.path = '/*'\ncluster = 'c'\nuse = ['p']\n\
+                    [[policy]]\nname = 'p'\nauthorize = { cluster = 'c', timeout = '3s' }\n";
+        let table = compile(&toml::from_str(text).unwrap(), &mut |_, _| {}).unwrap();
+        let Rule::Authorize(door) = &table.policies[0].rule else { panic!("it is one") };
+        assert_eq!((table.routes.len(), door.route, table.routes[1].timeout_ms), (2, 1, 3000));
+        assert!(table.listeners[0].routes.iter().all(|attached| attached.route == 0));
+        assert!(table.chains[table.listeners[0].routes[0].chain as usize].waits);
     }
 }

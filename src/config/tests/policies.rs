@@ -41,6 +41,26 @@ fn policies_of_listeners_and_routes() {
         ),
         (cors("origins = ['null'], methods = ['']"), &["4:41 error: `` is not a method"]),
         (policy("ip = { allow = ['10.0.0.0/8', '::/0'], deny = ['10.0.0.1/32'] }"), &[]),
+        (policy("authorize = { cluster = 'c', headers = ['cookie'], copy = ['X-User'] }"), &[]),
+        (
+            policy("authorize = { cluster = 'c', copy = ['host', 'a b', 'content-length'], timeout = '0s' }"),
+            &[
+                "4:38 error: `host` cannot be taken over",
+                "4:46 error: `a b` is not a field name",
+                "4:53 error: `content-length` cannot be taken over",
+                "4:82 error: there is no answer in no time",
+            ],
+        ),
+        (
+            policy(
+                "introspect = { cluster = 'c', path = '/i', client_id = 'g', client_secret = 's', scopes = ['a b'], \
+                 query = 'q', cookie = 'k' }",
+            ),
+            &[
+                "4:92 error: `a b` is not a scope",
+                "4:122 error: it comes in `query` or in `cookie`, not in both",
+            ],
+        ),
         (policy("ip = { allow = [] }"), &["4:16 error: `allow` names no network"]),
         (policy("ip = {}"), &["4:6 error: this policy lets everyone pass"]),
         (policy("allow = \"request.client.ip != '' && 'a' in claims.roles\""), &[]),

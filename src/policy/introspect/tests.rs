@@ -1,3 +1,5 @@
+//! Answers of issuers, and who waits for them.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
