@@ -207,6 +207,8 @@ use = ["machines"]
 **Keys.** A request shows the API key of a `[[consumer]]` in a field, in a parameter of the query (`key = { query = "api_key" }`) or in a cookie. The gateway knows the SHA-256 of each key alone, which is enough for
 long random words and for nothing that a person would make up. The key does not go on to the upstream, unless `forward = true`;
 who it was may, as `{consumer.name}`, and stands in the log's line, also of a request that was refused because this consumer may not ask.
+Consumers that come and go are better kept in a file of their own (`consumers = "/etc/ringgate/consumers.toml"`, before all tables), which is watched: a
+change of it is taken within seconds. A request under way stays its consumer's. A file that cannot be used changes nothing, and the log says why.
 
 ```toml
 [[consumer]]
@@ -355,6 +357,12 @@ pub fn markdown() -> String {
     for section in &sections {
         let indent = "  ".repeat(section.path.matches('.').count());
         let _ = writeln!(out, "{indent}- [`{}`](#{})", section.title(), section.anchor());
+    }
+    let single = properties(&root).filter(|(_, property)| property["type"] == "string");
+    out.push_str("\n## Before all tables\n\n| key | type | meaning |\n|---|---|---|\n");
+    for (name, property) in single {
+        let (words, meaning) = (kind(&Shape::compile(property, &root)), property["description"].as_str());
+        let _ = writeln!(out, "| `{name}` | {} | {} |", cell(&words), cell(meaning.unwrap_or("")));
     }
     for section in &sections {
         section.write(&root, &mut out);

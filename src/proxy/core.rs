@@ -14,7 +14,7 @@ use crate::{
     config::types::LogFormat,
     http::{request::RequestHead, response::ResponseHead},
     net,
-    policy::jose,
+    policy::{jose, key::Consumers},
     route::Captures,
     table::Table,
     telemetry::{date::DateCache, figures::Figures, log_queue::LogBatcher},
@@ -40,7 +40,7 @@ pub struct CoreOptions {
     pub max_handshakes: usize,
 }
 
-/// What connections to come are secured with.
+/// What connections to come are secured with, and requests to come are judged by.
 #[derive(Debug, Clone)]
 pub enum Renewal {
     /// The keys of session tickets.
@@ -51,6 +51,8 @@ pub enum Renewal {
     Cluster(usize, Arc<ClientTls>),
     /// The keys that the issuer of a policy's tokens publishes, by the policy's place in the table.
     Published(usize, Arc<[jose::Key]>),
+    /// Who uses the API.
+    Consumers(Arc<Consumers>),
 }
 
 /// One core's own things.
@@ -149,7 +151,7 @@ impl Core {
         }))
     }
 
-    /// Takes new keys, or other certificates, for connections to come. What cannot be taken leaves the old in force.
+    /// Takes new keys, other certificates or other consumers, for what is to come. What cannot be taken leaves the old in force.
     pub fn renew(&self, renewal: &Renewal) {
         let secrets = &self.generation.borrow().secrets;
         let renewed = match renewal {
@@ -162,6 +164,10 @@ impl Core {
             Renewal::Cluster(place, tls) => secrets.renew_cluster(*place, tls),
             Renewal::Published(policy, keys) => {
                 self.generation.borrow().take_published(*policy, keys);
+                Ok(())
+            }
+            Renewal::Consumers(consumers) => {
+                self.generation.borrow().take_consumers(consumers);
                 Ok(())
             }
         };

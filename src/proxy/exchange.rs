@@ -14,6 +14,7 @@ use super::{
     error::Error,
     facts::Facts,
     generation::{ClusterState, EndpointState, Generation},
+    identity::Known,
     policies::{self, Preflight},
     record::{Kept, Record},
     relay::{Stall, settled},
@@ -170,6 +171,10 @@ fn is_told(
     if let Some(own) = &record.claims {
         let _ = claims.set(Rc::clone(own));
     }
+    let known = Known::default();
+    if let Some(own) = &record.consumer {
+        let _ = known.consumer.set(own.clone());
+    }
     let facts = Facts {
         is_secured: connection.stream.session().is_some(),
         is_stream: connection.is_stream,
@@ -185,7 +190,7 @@ fn is_told(
         client: record.client,
         is_trusted: forwarded::is_trusted(connection.ends.peer.ip(), trusted),
         id: record.id.as_bytes(),
-        consumer: record.consumer.map(|consumer| &*generation.table.consumers[consumer as usize]),
+        known: Some(&known),
         claims: Some(&claims),
         hidden: [None; 2],
         unix_us: core.clock.unix_us(record.began_us),
@@ -207,7 +212,7 @@ async fn serve_request(
     let bytes = &*bytes;
     let as_sent = head.path.bytes(bytes);
     let session = x.connection.stream.session().cloned();
-    let claims = OnceCell::new();
+    let (claims, known) = (OnceCell::new(), Known::default());
     let mut facts = Facts {
         is_secured: session.is_some(),
         is_stream: x.connection.is_stream,
@@ -219,7 +224,7 @@ async fn serve_request(
         client: x.connection.ends.peer.ip(),
         is_trusted: false,
         id: &[],
-        consumer: None,
+        known: Some(&known),
         claims: Some(&claims),
         hidden: [None; 2],
         unix_us: x.core.clock.unix_us(x.record.began_us),

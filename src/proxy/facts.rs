@@ -8,7 +8,10 @@ use std::{
     rc::Rc,
 };
 
-use super::seen::Seen;
+use super::{
+    identity::{Known, Whose},
+    seen::Seen,
+};
 use crate::{
     expression::{Expression, Failed},
     http::{
@@ -56,8 +59,8 @@ pub(super) struct Facts<'f> {
     pub(super) is_trusted: bool,
     /// `X-Request-Id`.
     pub(super) id: &'f [u8],
-    /// The consumer whose key it shows.
-    pub(super) consumer: Option<&'f str>,
+    /// Who asks, as far as it is known.
+    pub(super) known: Option<&'f Known>,
     /// What the token that it shows says.
     pub(super) claims: Option<&'f OnceCell<Rc<Claims>>>,
     /// What is not for the upstream to see.
@@ -83,6 +86,11 @@ impl<'f> Facts<'f> {
 
     pub(super) fn query(&self) -> Option<&'f [u8]> {
         self.head.query.map(|query| query.bytes(self.bytes))
+    }
+
+    /// The name of the consumer whose key it shows.
+    pub(super) fn consumer(&self) -> Option<&'f str> {
+        self.known.and_then(|known| known.consumer.get()).map(Whose::name)
     }
 
     /// Has a credential not go on to the upstream.
@@ -341,7 +349,7 @@ impl Variables for RouteFacts<'_> {
             Variable::Method => value.put(facts.method()),
             Variable::Scheme => value.put(facts.scheme().as_bytes()),
             Variable::Route => value.put(self.route.name.as_bytes()),
-            Variable::Consumer => value.put(facts.consumer.unwrap_or_default().as_bytes()),
+            Variable::Consumer => value.put(facts.consumer().unwrap_or_default().as_bytes()),
             Variable::Claim(name) => {
                 if let Some(claim) = facts.claims.and_then(OnceCell::get).and_then(|claims| claims.text(name))
                 {

@@ -4,11 +4,12 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
 };
 
 use super::secure::Secrets;
 use crate::{
-    policy::{jose::Key, jwt::Verified, rate_limit::Leases},
+    policy::{jose::Key, jwt::Verified, key::Consumers, rate_limit::Leases},
     table::{Policy, Rule, Table},
     tls::TicketKeys,
     upstream::{
@@ -34,6 +35,8 @@ pub struct Generation {
     pub(super) verified: RefCell<Verified>,
     /// Keys that issuers publish, by policy; `None`: they are not here yet.
     pub(super) published: RefCell<Vec<Option<Rc<[Key]>>>>,
+    /// Who uses the API now.
+    pub(super) consumers: RefCell<Rc<Arc<Consumers>>>,
     /// What this core has of the host's rate limits, by the table's policies.
     pub(super) leases: RefCell<Vec<Option<Leases>>>,
 }
@@ -106,7 +109,13 @@ impl Generation {
         let leases = RefCell::new(leases.collect());
         let published = RefCell::new(vec![None; table.policies.len()]);
         let verified = RefCell::default();
-        Ok(Self { number, table, clusters, splits, secrets, verified, published, leases })
+        let consumers = RefCell::new(Rc::new(Arc::clone(&table.consumers)));
+        Ok(Self { number, table, clusters, splits, secrets, verified, published, consumers, leases })
+    }
+
+    /// Takes another set of consumers. Exchanges under way keep the one in which they found theirs.
+    pub(super) fn take_consumers(&self, consumers: &Arc<Consumers>) {
+        *self.consumers.borrow_mut() = Rc::new(Arc::clone(consumers));
     }
 
     /// Takes the keys that an issuer publishes now, for the policy of this number.

@@ -13,6 +13,7 @@ mod facts;
 mod generation;
 mod guard;
 mod heads;
+mod identity;
 mod incoming;
 mod multiplex;
 mod outgoing;

@@ -10,6 +10,7 @@ use super::{
     exchange::{Exchange, Next},
     facts::Facts,
     generation::Generation,
+    identity::Whose,
     record::{Quota, Record},
     seen::Seen,
 };
@@ -154,7 +155,7 @@ fn ask<'f, 'x: 'f>(
                 Some(_) => Err(Error::CertificateRefused),
                 None => Err(Error::CertificateMissing),
             },
-            Rule::Key(access) => admit_key(access, table, x.record, facts),
+            Rule::Key(access) => admit_key((at, access), generation, x.record, facts),
             Rule::Jwt(access) => admit_token((at, access), x.core, generation, x.record, facts),
             // What has no value allows nothing.
             Rule::Allow(expression) => {
@@ -247,7 +248,7 @@ fn counted_by(
         let text;
         let value = match by {
             By::ClientIp => None,
-            By::Consumer => facts.consumer.map(str::as_bytes),
+            By::Consumer => facts.consumer().map(str::as_bytes),
             By::Route => Some(record.route.map_or(&b""[..], |route| table.routes[route].name.as_bytes())),
             By::Header(name) => facts.value_of(name.as_bytes()),
             By::Claim(name) => {
@@ -326,27 +327,31 @@ fn admit_token<'f>(
 }
 
 fn admit_key<'f>(
-    access: &'f KeyAccess,
-    table: &'f Table,
+    (at, access): (usize, &'f KeyAccess),
+    generation: &Generation,
     record: &mut Record,
     facts: &mut Facts<'f>,
 ) -> Result<(), Error> {
-    let shown = shown(facts, &access.place, |values| access.look(values, &table.keys));
-    if let Shown::Passes(consumer) | Shown::NotAllowed(consumer) = shown {
-        record.consumer = Some(consumer);
+    let consumers = generation.consumers.borrow();
+    let shown = shown(facts, &access.place, |values| access.look(values, at, &consumers));
+    let (consumer, passes) = match shown {
+        Shown::Passes(consumer) => (consumer, true),
+        Shown::NotAllowed(consumer) => (consumer, false),
+        Shown::Unknown => return Err(Error::KeyUnknown),
+        Shown::Missing => return Err(Error::KeyMissing),
+    };
+    let whose = Whose::new(Rc::clone(&consumers), consumer);
+    record.consumer = Some(whose.clone());
+    if !passes {
+        return Err(Error::KeyNotAllowed);
     }
-    match shown {
-        Shown::Passes(consumer) => {
-            facts.consumer = Some(&table.consumers[consumer as usize]);
-            if !access.forward {
-                facts.hide(&access.place);
-            }
-            Ok(())
-        }
-        Shown::NotAllowed(_) => Err(Error::KeyNotAllowed),
-        Shown::Unknown => Err(Error::KeyUnknown),
-        Shown::Missing => Err(Error::KeyMissing),
+    if let Some(known) = facts.known {
+        let _ = known.consumer.set(whose);
     }
+    if !access.forward {
+        facts.hide(&access.place);
+    }
+    Ok(())
 }
 
 /// Appends the lines that policies add to every response, the gateway's own included.

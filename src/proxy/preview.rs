@@ -54,7 +54,7 @@ pub fn preview<'p>(
         client: peer.ip(),
         is_trusted: false,
         id,
-        consumer: None,
+        known: None,
         claims: None,
         hidden: [None; 2],
         unix_us: Clock::new().unix_us(0),

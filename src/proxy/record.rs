@@ -9,6 +9,7 @@ use super::{
     connection::Connection,
     core::{Core, Log},
     error::Error,
+    identity::Whose,
     outgoing::Progress,
     reply::{CLIENT_GONE, Reason, reply},
     seen::Outcome,
@@ -153,8 +154,8 @@ pub(super) struct Record {
     pub(super) route: Option<usize>,
     /// Its policies: an index of the table's chains.
     pub(super) chain: u32,
-    /// Whose key it shows: an index of the table's consumers.
-    pub(super) consumer: Option<u32>,
+    /// Whose key it shows.
+    pub(super) consumer: Option<Whose>,
     /// What the token that it shows says.
     pub(super) claims: Option<Rc<Claims>>,
     /// What is left to who asks.
@@ -363,7 +364,7 @@ impl Record {
                 subject: &peer.subject,
                 names: &peer.all_names,
             }),
-            consumer: self.consumer.map(|consumer| &*table.consumers[consumer as usize]),
+            consumer: self.consumer.as_ref().map(Whose::name),
             subject: self.claims.as_ref().and_then(|claims| claims.subject()),
             end: self.end.map_or("ok", Reason::kind),
         };

@@ -67,7 +67,7 @@ impl<'f> Seen<'f> {
             client: facts.client,
             client_port: facts.peer.port(),
             session: facts.session,
-            consumer: facts.consumer,
+            consumer: facts.consumer(),
             claims: facts.claims.and_then(OnceCell::get).map(|claims| claims.all()),
             unix_us: facts.unix_us,
             params,

@@ -12,7 +12,7 @@ use rustls_pki_types::UnixTime;
 
 use super::{
     Action, Attached, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Policy, Route, Rule,
-    Split, Table, Timeouts, policies::Chains, tokens,
+    Split, Table, Timeouts, consumers, policies::Chains, tokens,
 };
 use crate::{
     config::{
@@ -28,7 +28,7 @@ use crate::{
         cors::Cors,
         headers::{EditErrorCause, HeaderEdits, List},
         ip::IpAccess,
-        key::{KeyAccess, KeyHash, Keys},
+        key::KeyAccess,
         rate_limit::{LimitFault, LimitPart, RateLimit},
         template::{Place, Template},
     },
@@ -95,8 +95,7 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
         forwarding,
         announces,
         endpoints,
-        keys: keys(&config.consumer),
-        consumers: config.consumer.iter().map(|consumer| consumer.name.as_str().into()).collect(),
+        consumers: Arc::new(consumers(config, &config.consumers_of_file)),
     })
 }
 
@@ -362,9 +361,8 @@ impl Compiler<'_, '_> {
                 expression.map(|expression| Rule::Allow(Box::new(expression)))
             } else {
                 policy.key.as_ref().map(|key| {
-                    let allowed = allowed(key, &config.consumer);
                     let place = tokens::place((&key.header, types::KEY_HEADER), &key.query, &key.cookie);
-                    Rule::Key(KeyAccess::new(place, key.forward, allowed))
+                    Rule::Key(KeyAccess { place, forward: key.forward })
                 })
             };
             policies.extend(rule.map(|rule| Policy { name: policy.name.as_str().into(), rule }));
@@ -597,25 +595,6 @@ fn listener_rules(config: &Config, listener: &types::Listener, router: Arc<Route
         allow_connect: listener.allow_methods.contains(&RiskyMethod::Connect),
         half_close: listener.half_close,
     }
-}
-
-/// Every key and whose it is. Validation has refused what is no hash.
-fn keys(consumers: &[types::Consumer]) -> Keys {
-    let of = |(number, consumer): (usize, &'_ types::Consumer)| {
-        let hashes: Vec<_> = consumer.keys.iter().filter_map(|text| KeyHash::parse(text)).collect();
-        hashes.into_iter().map(move |hash| (hash, number as u32))
-    };
-    consumers.iter().enumerate().flat_map(of).collect()
-}
-
-/// Whether each consumer may ask; `None`: all may.
-fn allowed(key: &types::Key, consumers: &[types::Consumer]) -> Option<Box<[bool]>> {
-    let has =
-        |list: &Option<Vec<String>>, word: &String| list.as_ref().is_some_and(|list| list.contains(word));
-    let may = |consumer: &types::Consumer| {
-        has(&key.consumers, &consumer.name) || consumer.tags.iter().any(|tag| has(&key.tags, tag))
-    };
-    (key.consumers.is_some() || key.tags.is_some()).then(|| consumers.iter().map(may).collect())
 }
 
 /// Validation has refused what is none.

@@ -3,6 +3,7 @@
 //! that no two cores share a cache line of it (a clone of a regex has its own scratch space), but for the buckets of rate limits, which are the host's.
 
 mod compile;
+mod consumers;
 mod policies;
 mod tokens;
 
@@ -11,6 +12,7 @@ use std::{net::SocketAddr, sync::Arc};
 use ipnet::IpNet;
 
 pub use compile::{Report, compile};
+pub use consumers::consumers;
 
 use crate::{
     config::types::{HalfClose, PathRules, ProxyVersion, UpstreamProtocol},
@@ -23,7 +25,7 @@ use crate::{
         headers::HeaderEdits,
         ip::IpAccess,
         jwt::TokenAccess,
-        key::{KeyAccess, Keys},
+        key::{Consumers, KeyAccess},
         rate_limit::RateLimit,
         template::Template,
     },
@@ -53,10 +55,8 @@ pub struct Table {
     pub forwarding: Forwarding,
     /// Whether some cluster tells its endpoints where a client connected to.
     pub announces: bool,
-    /// The consumers' names, by their numbers.
-    pub consumers: Box<[Box<str>]>,
-    /// Their keys.
-    pub keys: Keys,
+    /// Who uses the API, as it was when the table was compiled.
+    pub consumers: Arc<Consumers>,
     /// How many endpoints there are: they are numbered through all clusters, for figures.
     pub endpoints: usize,
 }

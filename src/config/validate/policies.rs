@@ -285,7 +285,9 @@ fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: 
         }
         for (place, name) in names.iter().enumerate() {
             let path = key_path!["policy", index, "key", list, place];
-            if list == "consumers" {
+            if config.consumers.is_some() {
+                named_in_file(config, &path, (list, name), report);
+            } else if list == "consumers" {
                 consumers.find(&path, name, report);
             } else if !config.consumer.iter().any(|consumer| consumer.tags.contains(name)) {
                 let error =
@@ -294,9 +296,29 @@ fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: 
             }
         }
     }
-    if config.consumer.iter().all(|consumer| consumer.keys.is_empty()) {
+    if config.consumers.is_none() && config.consumer.iter().all(|consumer| consumer.keys.is_empty()) {
         let error = Diagnostic::error("this policy lets no one pass: there are no keys");
         report.push_at(&key_path!["policy", index, "key"], error.hint("give a `[[consumer]]` some `keys`"));
+    }
+}
+
+/// A consumer's name, or a tag, where some consumers are in a file: one that is missing may come with its next change.
+fn named_in_file(
+    config: &Config,
+    path: &[source::Key<'_>],
+    (list, name): (&str, &String),
+    report: &mut Report,
+) {
+    let mut all = config.consumer.iter().chain(&config.consumers_of_file);
+    let is_there = match list {
+        "consumers" => all.any(|consumer| consumer.name == *name),
+        _ => all.any(|consumer| consumer.tags.contains(name)),
+    };
+    // Nothing is known of a file that was not looked at.
+    if !is_there && !config.consumers_of_file.is_empty() && !report.is_replaced(path) {
+        let what = if list == "consumers" { "is called" } else { "has the tag" };
+        let warning = Diagnostic::warning(format!("no consumer {what} {} now", report.shown(path, name)));
+        report.push_at(path, warning.hint("one may come with the next change of the file"));
     }
 }
 

@@ -1,0 +1,37 @@
+//! Who asks, once it is known.
+
+use std::{cell::OnceCell, fmt, rc::Rc, sync::Arc};
+
+use crate::policy::key::Consumers;
+
+/// Whose key a request shows. It holds the set in which the consumer was found: sets change while requests last, and in another one the
+/// number would be someone else's.
+#[derive(Clone)]
+pub(super) struct Whose {
+    set: Rc<Arc<Consumers>>,
+    number: u32,
+}
+
+impl Whose {
+    pub(super) fn new(set: Rc<Arc<Consumers>>, number: u32) -> Self {
+        Self { set, number }
+    }
+
+    /// The consumer's name.
+    pub(super) fn name(&self) -> &str {
+        self.set.name(self.number)
+    }
+}
+
+impl fmt::Debug for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Whose").field(&self.name()).finish()
+    }
+}
+
+/// Who asks, as far as policies have found out.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Whose key it shows.
+    pub(super) consumer: OnceCell<Whose>,
+}
