@@ -196,6 +196,8 @@ fn the_files_in_config_pass_check() {
     std::fs::write(dir.path().join("example.com-rsa.pem"), of_rsa.pem()).unwrap();
     std::fs::write(dir.path().join("example.com-rsa.key"), rsa.serialize_pem()).unwrap();
 
+    let user = "bob:$2y$10$zACPE4D.KHgquuxZkEDgAOy9Gh7gLV.a180ebHsIguzEVqCvorXj2\n";
+    std::fs::write(dir.path().join("htpasswd"), user).unwrap();
     std::fs::write(dir.path().join("consumers.toml"), "[[consumer]]\nname = \"initech\"\n").unwrap();
     let of_dir = |text: &str| {
         let dir = dir.path().to_str().unwrap();

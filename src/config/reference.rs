@@ -101,7 +101,7 @@ allow = "claims.tenant == request.params.tenant || 'operator' in claims.roles"
 | `request.tls.version`, `request.tls.server_name` | string | what the connection speaks, and the name that was asked for; empty without TLS |
 | `request.tls.client_subject`, `request.tls.client_fingerprint` | string | of the client's certificate, as in the log; empty without one |
 | `request.tls.client_names` | map | the names and addresses that the client's certificate is for: `'pc.example' in request.tls.client_names` |
-| `auth` | map | who asks: `auth.subject`, `sub` of the token that the request shows, and `auth.consumer`, whose key it shows. What is not known is not there, so that what compares it fails. Not in `match.when` |
+| `auth` | map | who asks: `auth.subject`, `sub` of the token that the request shows or the user whose password it shows, and `auth.consumer`, whose key it shows. What is not known is not there, so that what compares it fails. Not in `match.when` |
 | `claims` | map | what its token says: `claims.org.id`, `'admin' in claims.roles`. Not in `match.when` |
 | `response.status` | int | what the client got; only in `access_log.when` |
 | `response.end` | string | why the exchange ended, as in the log; only in `access_log.when` |
@@ -135,6 +135,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 | `ip` | all of them | 403 (`ip-refused`) |
 | `client_cert` | one, as of `cors` | 403 (`certificate-missing`, `certificate-refused`) |
 | `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
+| `basic` | one, as of `cors` | 401 (`password-missing`, `password-malformed`, `password-wrong`) or, when too many wait to be verified, 503 (`passwords-busy`) |
 | `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`), 403 (`token-scope`) or, while published keys have never been had, 503 (`token-keys-missing`) |
 | `allow` | all of them | 403 (`not-allowed`) |
 | `rate_limit` | all of them; one that refuses takes back what the others counted | 429 (`quota-exceeded`), with `Retry-After` |
@@ -226,6 +227,21 @@ match = { path = "/catalogue/*" }
 cluster = "catalogue"
 use = ["partners"]
 request_headers.set = { x-consumer = "{consumer.name}" }
+```
+
+**Passwords.** A `basic` policy asks for the name and password of a user; see [its page](policies/basic.md).
+
+```toml
+[[policy]]
+name = "people"
+basic = { realm = "reports", file = "/etc/ringgate/htpasswd" }
+
+[[route]]
+name = "reports"
+match = { path = "/reports/*" }
+cluster = "reports"
+use = ["people"]
+request_headers.set = { x-user = "{auth.subject}" }
 ```
 
 **Tokens.** A request shows a JSON Web Token that one of the policy's keys has signed, by an algorithm that the policy names: what a token says
@@ -335,6 +351,7 @@ A route whose host and path match but whose other conditions do not is passed ov
 | `{header.NAME}` | the request's field `NAME` |
 | `{request.id}` | the request's id, as in `X-Request-Id` and the access log |
 | `{route}` | the route's name |
+| `{auth.subject}` | the user whose password a `basic` policy asked for, or `sub` of the token |
 | `{claims.NAME}` | the claim `NAME` of the token that a `jwt` policy asked for |
 | `{tls.version}`, `{tls.cipher}` | `TLSv1.2` or `TLSv1.3`, and the cipher suite |
 | `{tls.server_name}` | the name that the client asked for by SNI |

@@ -85,6 +85,8 @@ pub enum By {
     ClientIp,
     /// The consumer whose key it shows.
     Consumer,
+    /// The user whose password it shows, or the subject of its token.
+    Subject,
     /// The route.
     Route,
     /// The field of this name.
@@ -168,6 +170,7 @@ impl RateLimit {
             Ok(match by {
                 CountedBy::ClientIp => By::ClientIp,
                 CountedBy::Consumer => By::Consumer,
+                CountedBy::Subject => By::Subject,
                 CountedBy::Route => By::Route,
                 CountedBy::Header(name) => By::Header(name.as_str().into()),
                 CountedBy::Claim(name) => By::Claim(name.as_str().into()),

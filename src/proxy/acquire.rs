@@ -196,7 +196,7 @@ async fn wait_turn(
 
 /// Waits for `poll` so many ms, beyond which it is the error beside them, or until the exchange's time is over. A client that leaves
 /// meanwhile gives its place up; what else it sends is kept.
-async fn waited<T>(
+pub(super) async fn waited<T>(
     x: &mut Exchange<'_>,
     may_watch: bool,
     (limit_ms, late): (u64, Error),

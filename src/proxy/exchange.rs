@@ -175,6 +175,9 @@ fn is_told(
     if let Some(own) = &record.consumer {
         let _ = known.consumer.set(own.clone());
     }
+    if let Some(own) = &record.user {
+        let _ = known.user.set(Rc::clone(own));
+    }
     let facts = Facts {
         is_secured: connection.stream.session().is_some(),
         is_stream: connection.is_stream,
@@ -192,7 +195,7 @@ fn is_told(
         id: record.id.as_bytes(),
         known: Some(&known),
         claims: Some(&claims),
-        hidden: [None; 2],
+        hidden: [None; 3],
         unix_us: core.clock.unix_us(record.began_us),
         failed: Some(&core.expressions_failed),
     };
@@ -226,7 +229,7 @@ async fn serve_request(
         id: &[],
         known: Some(&known),
         claims: Some(&claims),
-        hidden: [None; 2],
+        hidden: [None; 3],
         unix_us: x.core.clock.unix_us(x.record.began_us),
         failed: Some(&x.core.expressions_failed),
     };
@@ -244,6 +247,8 @@ async fn serve_request(
     request.is_complete = body.is_done();
     x.record.received = request.consumed as u64;
     let tail = &*tail;
+    // While the request waits, what the client sends can only be its next one.
+    let may_watch = request.is_complete && tail.len() == taken.consumed;
 
     let canonical = canonical_path(head, as_sent, x.listener, path).map_err(Error::Path)?;
     x.record.is_canonical = canonical == Canonical::AsIs;
@@ -273,7 +278,7 @@ async fn serve_request(
     }
     let Some(found) = x.listener.router.find(&facts, captures) else {
         let params = x.listener.router.params(None, captures, facts.path);
-        policies::admit(x, &mut facts, x.listener.chain, params)?;
+        policies::admit(x, &mut facts, (x.listener.chain, params), may_watch).await?;
         return Err(Error::NoRoute);
     };
     let Attached { route, chain } = x.listener.routes[found as usize];
@@ -281,7 +286,7 @@ async fn serve_request(
     x.record.chain = chain;
     let route = &table.routes[route as usize];
     let params = x.listener.router.params(Some(found), captures, facts.path);
-    policies::admit(x, &mut facts, chain, params)?;
+    policies::admit(x, &mut facts, (chain, params), may_watch).await?;
     x.connection.deadline.set(Timer::Exchange, facts.timeout_ms(route.timeout_ms));
     body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
 

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Where credentials came that are not for the upstream to see: of each policy that asks for one.
-pub(super) type Hidden<'f> = [Option<&'f Place>; 2];
+pub(super) type Hidden<'f> = [Option<&'f Place>; 3];
 
 /// A request as parsed.
 #[derive(Clone, Copy)]
@@ -91,6 +91,12 @@ impl<'f> Facts<'f> {
     /// The name of the consumer whose key it shows.
     pub(super) fn consumer(&self) -> Option<&'f str> {
         self.known.and_then(|known| known.consumer.get()).map(Whose::name)
+    }
+
+    /// The user whose password it shows, or the subject of its token.
+    pub(super) fn subject(&self) -> Option<&'f str> {
+        let of_token = self.claims.and_then(OnceCell::get).and_then(|claims| claims.subject());
+        of_token.or_else(|| self.known.and_then(|known| known.user.get()).map(|user| &**user))
     }
 
     /// Has a credential not go on to the upstream.
@@ -350,6 +356,7 @@ impl Variables for RouteFacts<'_> {
             Variable::Scheme => value.put(facts.scheme().as_bytes()),
             Variable::Route => value.put(self.route.name.as_bytes()),
             Variable::Consumer => value.put(facts.consumer().unwrap_or_default().as_bytes()),
+            Variable::Subject => value.put(facts.subject().unwrap_or_default().as_bytes()),
             Variable::Claim(name) => {
                 if let Some(claim) = facts.claims.and_then(OnceCell::get).and_then(|claims| claims.text(name))
                 {

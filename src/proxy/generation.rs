@@ -9,7 +9,9 @@ use std::{
 
 use super::secure::Secrets;
 use crate::{
-    policy::{jose::Key, jwt::Verified, key::Consumers, rate_limit::Leases},
+    policy::{
+        basic::Remembered, jose::Key, jwt::Verified, key::Consumers, password::Users, rate_limit::Leases,
+    },
     table::{Policy, Rule, Table},
     tls::TicketKeys,
     upstream::{
@@ -35,6 +37,10 @@ pub struct Generation {
     pub(super) verified: RefCell<Verified>,
     /// Keys that issuers publish, by policy; `None`: they are not here yet.
     pub(super) published: RefCell<Vec<Option<Rc<[Key]>>>>,
+    /// The users of policies that ask for passwords, by the table's policies.
+    pub(super) users: RefCell<Vec<Option<Arc<Users>>>>,
+    /// Those of them who have shown theirs.
+    pub(super) remembered: RefCell<Remembered>,
     /// Who uses the API now.
     pub(super) consumers: RefCell<Rc<Arc<Consumers>>>,
     /// What this core has of the host's rate limits, by the table's policies.
@@ -103,14 +109,47 @@ impl Generation {
             | Rule::Ip(_)
             | Rule::ClientCert(_)
             | Rule::Key(_)
+            | Rule::Basic(_)
             | Rule::Jwt(_)
             | Rule::Allow(_) => None,
         });
         let leases = RefCell::new(leases.collect());
         let published = RefCell::new(vec![None; table.policies.len()]);
         let verified = RefCell::default();
+        let users = table.policies.iter().map(|policy| match &policy.rule {
+            Rule::Basic(access) => Some(Arc::clone(&access.users)),
+            Rule::Cors(_)
+            | Rule::Ip(_)
+            | Rule::ClientCert(_)
+            | Rule::Key(_)
+            | Rule::Jwt(_)
+            | Rule::Allow(_)
+            | Rule::RateLimit(_) => None,
+        });
+        let users = RefCell::new(users.collect());
+        let remembered = RefCell::new(Remembered::new().ok_or(rustls::Error::FailedToGetRandomBytes)?);
         let consumers = RefCell::new(Rc::new(Arc::clone(&table.consumers)));
-        Ok(Self { number, table, clusters, splits, secrets, verified, published, consumers, leases })
+        Ok(Self {
+            number,
+            table,
+            clusters,
+            splits,
+            secrets,
+            verified,
+            published,
+            users,
+            remembered,
+            consumers,
+            leases,
+        })
+    }
+
+    /// Takes the users of the policy of this number. No one is remembered any longer: each shows a password that is right now.
+    pub(super) fn take_users(&self, policy: usize, users: &Arc<Users>) {
+        if let Some(slot) = self.users.borrow_mut().get_mut(policy) {
+            *slot = Some(Arc::clone(users));
+        }
+        self.remembered.borrow_mut().forget();
     }
 
     /// Takes another set of consumers. Exchanges under way keep the one in which they found theirs.
@@ -135,6 +174,7 @@ impl Generation {
             | Rule::Ip(_)
             | Rule::ClientCert(_)
             | Rule::Key(_)
+            | Rule::Basic(_)
             | Rule::Jwt(_)
             | Rule::Allow(_) => 0,
         };

@@ -34,4 +34,6 @@ impl fmt::Debug for Whose {
 pub(super) struct Known {
     /// Whose key it shows.
     pub(super) consumer: OnceCell<Whose>,
+    /// The user whose password it shows.
+    pub(super) user: OnceCell<Rc<str>>,
 }

@@ -4,6 +4,7 @@
 use std::{borrow::Cow, hash::Hasher as _, net::IpAddr, rc::Rc};
 
 use super::{
+    acquire::waited,
     answer::answer_preflight,
     core::Core,
     error::Error,
@@ -11,6 +12,7 @@ use super::{
     facts::Facts,
     generation::Generation,
     identity::Whose,
+    passwords::WAIT_MAX_MS,
     record::{Quota, Record},
     seen::Seen,
 };
@@ -22,6 +24,7 @@ use crate::{
         method::Method,
     },
     policy::{
+        basic::{CredentialFault, Credentials, UserAccess},
         cookie,
         cors::Cors,
         credential::Place,
@@ -30,7 +33,7 @@ use crate::{
         rate_limit::{By, Cost, Passed, RateLimit, Refused},
     },
     route::{Captures, Params, RequestView, query_values},
-    table::{Listener, NO_POLICIES, Policy, Rule, Table},
+    table::{Chain, Listener, NO_POLICIES, Policy, Rule, Table},
     telemetry::text::append_decimal,
 };
 
@@ -124,15 +127,24 @@ pub(super) async fn answer(
     answer_preflight(x, asked.facts, body, lines).await
 }
 
-/// Asks the policies of a chain, one after the other, whether a request may pass, and notes what they find out about it.
+/// Asks the policies of a chain, one after the other, whether a request may pass, and notes what they find out about it. `may_watch`: what its
+/// client sends while it waits can only be its next request.
 #[inline]
-pub(super) fn admit<'f, 'x: 'f>(
+pub(super) async fn admit<'f, 'x: 'f>(
     x: &mut Exchange<'x>,
     facts: &mut Facts<'f>,
-    chain: u32,
-    params: Params<'_>,
+    (chain, params): (u32, Params<'_>),
+    may_watch: bool,
 ) -> Result<(), Error> {
-    if chain == NO_POLICIES { Ok(()) } else { ask(x, facts, chain, params) }
+    if chain == NO_POLICIES {
+        return Ok(());
+    }
+    let chain = &x.generation.table.chains[chain as usize];
+    if chain.waits() {
+        // On the heap: exchanges that do not wait need no room for it.
+        return Box::pin(ask_waiting(x, facts, (chain, params), may_watch)).await;
+    }
+    ask(x, facts, chain, params)
 }
 
 /// Not inlined: an exchange without policies is not to be larger for them.
@@ -140,38 +152,119 @@ pub(super) fn admit<'f, 'x: 'f>(
 fn ask<'f, 'x: 'f>(
     x: &mut Exchange<'x>,
     facts: &mut Facts<'f>,
-    chain: u32,
+    chain: &Chain,
+    params: Params<'_>,
+) -> Result<(), Error> {
+    for at in chain.asked() {
+        let passes = ask_one(x, facts, at, params);
+        note(x, at, passes)?;
+    }
+    if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits, params) }
+}
+
+/// The same, where some have to wait for their answers.
+async fn ask_waiting<'f, 'x: 'f>(
+    x: &mut Exchange<'x>,
+    facts: &mut Facts<'f>,
+    (chain, params): (&Chain, Params<'_>),
+    may_watch: bool,
+) -> Result<(), Error> {
+    let generation = x.generation;
+    for at in chain.asked() {
+        let passes = match &generation.table.policies[at].rule {
+            Rule::Basic(access) => admit_user(x, facts, (at, access), may_watch).await,
+            _ => ask_one(x, facts, at, params),
+        };
+        note(x, at, passes)?;
+    }
+    if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits, params) }
+}
+
+fn note(x: &Exchange<'_>, at: usize, passes: Result<(), Error>) -> Result<(), Error> {
+    x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
+    passes
+}
+
+/// Asks one policy that knows its answer at once.
+#[inline]
+fn ask_one<'f, 'x: 'f>(
+    x: &mut Exchange<'x>,
+    facts: &mut Facts<'f>,
+    at: usize,
     params: Params<'_>,
 ) -> Result<(), Error> {
     let generation = x.generation;
-    let table = &generation.table;
-    let chain = &table.chains[chain as usize];
-    for at in chain.asked() {
-        let passes = match &table.policies[at].rule {
-            Rule::Ip(access) if access.admits(facts.client) => Ok(()),
-            Rule::Ip(_) => Err(Error::IpRefused),
-            Rule::ClientCert(access) => match facts.session.and_then(|session| session.peer.as_ref()) {
-                Some(shown) if access.admits(&shown.names, &shown.fingerprint) => Ok(()),
-                Some(_) => Err(Error::CertificateRefused),
-                None => Err(Error::CertificateMissing),
-            },
-            Rule::Key(access) => admit_key((at, access), generation, x.record, facts),
-            Rule::Jwt(access) => admit_token((at, access), x.core, generation, x.record, facts),
-            // What has no value allows nothing.
-            Rule::Allow(expression) => {
-                let seen = Seen::new(facts, params);
-                match facts.asked(|| expression.holds(&seen)) {
-                    Ok(true) => Ok(()),
-                    Ok(false) | Err(_) => Err(Error::NotAllowed),
-                }
+    match &generation.table.policies[at].rule {
+        Rule::Ip(access) if access.admits(facts.client) => Ok(()),
+        Rule::Ip(_) => Err(Error::IpRefused),
+        Rule::ClientCert(access) => match facts.session.and_then(|session| session.peer.as_ref()) {
+            Some(shown) if access.admits(&shown.names, &shown.fingerprint) => Ok(()),
+            Some(_) => Err(Error::CertificateRefused),
+            None => Err(Error::CertificateMissing),
+        },
+        Rule::Key(access) => admit_key((at, access), generation, x.record, facts),
+        Rule::Jwt(access) => admit_token((at, access), x.core, generation, x.record, facts),
+        // What has no value allows nothing.
+        Rule::Allow(expression) => {
+            let seen = Seen::new(facts, params);
+            match facts.asked(|| expression.holds(&seen)) {
+                Ok(true) => Ok(()),
+                Ok(false) | Err(_) => Err(Error::NotAllowed),
             }
-            // They are asked by themselves, before and after.
-            Rule::Cors(_) | Rule::RateLimit(_) => Ok(()),
-        };
-        x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
-        passes?;
+        }
+        // It waits, and no one passes by being asked in the wrong place.
+        Rule::Basic(_) => Err(Error::PasswordsBusy),
+        // They are asked by themselves, before and after.
+        Rule::Cors(_) | Rule::RateLimit(_) => Ok(()),
     }
-    if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits, params) }
+}
+
+/// A user shows a password: one that was right not long ago, or one that is tried now.
+async fn admit_user<'f, 'x: 'f>(
+    x: &mut Exchange<'x>,
+    facts: &mut Facts<'f>,
+    (at, access): (usize, &'f UserAccess),
+    may_watch: bool,
+) -> Result<(), Error> {
+    let (core, generation) = (x.core, x.generation);
+    let credentials =
+        Credentials::read(facts.values(FieldName::Authorization)).map_err(|fault| match fault {
+            CredentialFault::Missing => Error::PasswordMissing,
+            CredentialFault::Malformed => Error::PasswordMalformed,
+        })?;
+    let mark = generation.remembered.borrow().mark(at, &credentials);
+    let known = generation.remembered.borrow_mut().user(&mark, core.clock.now_ms());
+    let user = match known {
+        Some(user) => user,
+        None => {
+            let users = generation.users.borrow()[at].clone().ok_or(Error::PasswordWrong)?;
+            let waiting = core.passwords.ask(mark, &credentials, &users, facts.client)?;
+            let user: Rc<str> = credentials.name().into();
+            drop((credentials, users));
+            let limit = (WAIT_MAX_MS, Error::PasswordsBusy);
+            if !waited(x, may_watch, limit, |cx| waiting.poll(cx)).await? {
+                return Err(Error::PasswordWrong);
+            }
+            let until_ms = core.clock.now_ms() + access.remembered_ms;
+            // Where there are other users by now, no one will have this mark again.
+            generation.remembered.borrow_mut().remember(mark, Rc::clone(&user), until_ms);
+            user
+        }
+    };
+    x.record.user = Some(Rc::clone(&user));
+    if let Some(known) = facts.known {
+        let _ = known.user.set(user);
+    }
+    if !access.forward {
+        facts.hide(&access.place);
+    }
+    Ok(())
+}
+
+/// The line with which the policies of a request ask for a password, if they do.
+pub(super) fn challenge<'t>(table: &'t Table, record: &Record) -> &'t [u8] {
+    let basic = table.chains[record.chain as usize].basic.map(|at| &table.policies[at].rule);
+    if let Some(Rule::Basic(access)) = basic { access.challenge() } else { &[] }
 }
 
 /// Asks the rate limits, each of which counts the request, or none of them.
@@ -249,6 +342,7 @@ fn counted_by(
         let value = match by {
             By::ClientIp => None,
             By::Consumer => facts.consumer().map(str::as_bytes),
+            By::Subject => facts.subject().map(str::as_bytes),
             By::Route => Some(record.route.map_or(&b""[..], |route| table.routes[route].name.as_bytes())),
             By::Header(name) => facts.value_of(name.as_bytes()),
             By::Claim(name) => {
@@ -400,6 +494,7 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
         Rule::Ip(_)
         | Rule::ClientCert(_)
         | Rule::Key(_)
+        | Rule::Basic(_)
         | Rule::Jwt(_)
         | Rule::Allow(_)
         | Rule::RateLimit(_) => None,

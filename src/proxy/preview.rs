@@ -56,7 +56,7 @@ pub fn preview<'p>(
         id,
         known: None,
         claims: None,
-        hidden: [None; 2],
+        hidden: [None; 3],
         unix_us: Clock::new().unix_us(0),
         failed: None,
     };

@@ -156,6 +156,8 @@ pub(super) struct Record {
     pub(super) chain: u32,
     /// Whose key it shows.
     pub(super) consumer: Option<Whose>,
+    /// The user whose password it shows.
+    pub(super) user: Option<Rc<str>>,
     /// What the token that it shows says.
     pub(super) claims: Option<Rc<Claims>>,
     /// What is left to who asks.
@@ -191,6 +193,7 @@ impl Record {
             route: None,
             chain: 0,
             consumer: None,
+            user: None,
             claims: None,
             quota: None,
             cluster: None,
@@ -365,7 +368,7 @@ impl Record {
                 names: &peer.all_names,
             }),
             consumer: self.consumer.as_ref().map(Whose::name),
-            subject: self.claims.as_ref().and_then(|claims| claims.subject()),
+            subject: self.claims.as_ref().and_then(|claims| claims.subject()).or(self.user.as_deref()),
             end: self.end.map_or("ok", Reason::kind),
         };
         batcher.line(|line| match format {

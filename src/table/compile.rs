@@ -12,7 +12,7 @@ use rustls_pki_types::UnixTime;
 
 use super::{
     Action, Attached, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Policy, Route, Rule,
-    Split, Table, Timeouts, consumers, policies::Chains, tokens,
+    Split, Table, Timeouts, consumers, policies::Chains, tokens, users,
 };
 use crate::{
     config::{
@@ -23,6 +23,7 @@ use crate::{
     expression::{Expression, Kind, Scope},
     http::request::HeadLimits,
     policy::{
+        basic::UserAccess,
         client_cert::CertAccess,
         cookie::StickyCookie,
         cors::Cors,
@@ -353,6 +354,8 @@ impl Compiler<'_, '_> {
                 Some(Rule::ClientCert(CertAccess::new(&access.names, &access.fingerprints)))
             } else if let Some(jwt) = &policy.jwt {
                 self.jwt(at, jwt)
+            } else if let Some(basic) = &policy.basic {
+                self.basic(at, basic)
             } else if let Some(limit) = &policy.rate_limit {
                 self.rate_limit(at, limit)
             } else if let Some(source) = &policy.allow {
@@ -379,6 +382,27 @@ impl Compiler<'_, '_> {
                     let origins = ["cors".into(), "origins".into(), error.at.into()];
                     let path = [&["policy".into(), at.into()], &origins[..]].concat();
                     self.error(&path, error.message, error.hint);
+                }
+                None
+            }
+        }
+    }
+
+    /// What is wrong with a user is said of the number, as of a key.
+    fn basic(&mut self, at: usize, basic: &types::Basic) -> Option<Rule> {
+        match users(basic) {
+            Ok(users) => {
+                let remembered_ms = basic.remember.as_millis();
+                Some(Rule::Basic(UserAccess::new(
+                    &basic.realm,
+                    Arc::new(users),
+                    basic.forward,
+                    remembered_ms,
+                )))
+            }
+            Err(faults) => {
+                for fault in faults {
+                    self.error(&["policy".into(), at.into(), "name".into()], fault, None);
                 }
                 None
             }

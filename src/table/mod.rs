@@ -6,6 +6,7 @@ mod compile;
 mod consumers;
 mod policies;
 mod tokens;
+mod users;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,12 +14,14 @@ use ipnet::IpNet;
 
 pub use compile::{Report, compile};
 pub use consumers::consumers;
+pub use users::users;
 
 use crate::{
     config::types::{HalfClose, PathRules, ProxyVersion, UpstreamProtocol},
     expression::Expression,
     http::request::HeadLimits,
     policy::{
+        basic::UserAccess,
         client_cert::CertAccess,
         cookie::StickyCookie,
         cors::Cors,
@@ -155,6 +158,8 @@ pub enum Rule {
     ClientCert(CertAccess),
     /// Asks for a key.
     Key(KeyAccess),
+    /// Asks for a name and a password.
+    Basic(UserAccess),
     /// Asks for a token.
     Jwt(Box<TokenAccess>),
     /// Says how often.
@@ -171,6 +176,7 @@ impl Rule {
             Self::Ip(_) => "ip",
             Self::ClientCert(_) => "client_cert",
             Self::Key(_) => "key",
+            Self::Basic(_) => "basic",
             Self::Jwt(_) => "jwt",
             Self::RateLimit(_) => "rate_limit",
             Self::Allow(_) => "allow",
@@ -193,6 +199,8 @@ pub struct Chain {
     pub client_cert: Option<usize>,
     /// With which key.
     pub key: Option<usize>,
+    /// With whose password.
+    pub basic: Option<usize>,
     /// With which token.
     pub jwt: Option<usize>,
     /// What they must be like: every one of them, as they are attached.
@@ -210,8 +218,15 @@ impl Chain {
             .copied()
             .chain(self.client_cert)
             .chain(self.key)
+            .chain(self.basic)
             .chain(self.jwt)
             .chain(self.allow.iter().copied())
+    }
+
+    /// Whether one of them may have to wait for its answer.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        self.basic.is_some()
     }
 
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.

@@ -47,6 +47,8 @@ impl Chains {
                 chain.client_cert = Some(at);
             } else if policy.key.is_some() {
                 chain.key = Some(at);
+            } else if policy.basic.is_some() {
+                chain.basic = Some(at);
             } else if policy.jwt.is_some() {
                 chain.jwt = Some(at);
             } else if policy.ip.is_some() && !ip.contains(&at) {

@@ -6,16 +6,19 @@ use crate::config::{
     report::Report,
     source::{self, key_path},
     types::{
-        ClientCert, Config, Cors, Cost, CountedBy, HeaderEdits, Ip, Jwt, Key, Listener, OriginMatch, Policy,
-        RateLimit,
+        Basic, ClientCert, Config, Cors, Cost, CountedBy, HeaderEdits, Ip, Jwt, Key, Listener, OriginMatch,
+        Policy, RateLimit,
     },
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 7] = ["cors", "ip", "client_cert", "key", "jwt", "allow", "rate_limit"];
+const KINDS: [&str; 8] = ["cors", "ip", "client_cert", "key", "basic", "jwt", "allow", "rate_limit"];
+
+/// Bytes of a realm.
+const REALM_BYTES_MAX: usize = 128;
 
 /// Those that a request is asked for once.
-const ASKED_ONCE: [&str; 4] = ["cors", "client_cert", "key", "jwt"];
+const ASKED_ONCE: [&str; 5] = ["cors", "client_cert", "key", "basic", "jwt"];
 
 pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<'_>, report: &mut Report) {
     for (index, policy) in config.policy.iter().enumerate() {
@@ -31,6 +34,9 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<
         }
         if let Some(key) = &policy.key {
             self::key(config, index, key, consumers, report);
+        }
+        if let Some(basic) = &policy.basic {
+            self::basic(index, basic, report);
         }
         if let Some(jwt) = &policy.jwt {
             self::jwt(index, jwt, report);
@@ -59,6 +65,7 @@ fn kinds(policy: &Policy) -> Vec<&'static str> {
         policy.ip.is_some(),
         policy.client_cert.is_some(),
         policy.key.is_some(),
+        policy.basic.is_some(),
         policy.jwt.is_some(),
         policy.allow.is_some(),
         policy.rate_limit.is_some(),
@@ -201,7 +208,11 @@ fn rate_limit(index: usize, limit: &RateLimit, name: &str, report: &mut Report) 
         let (key, name) = match by {
             CountedBy::Header(name) => ("header", name),
             CountedBy::Claim(name) => ("claim", name),
-            CountedBy::ClientIp | CountedBy::Consumer | CountedBy::Route | CountedBy::Expression(_) => {
+            CountedBy::ClientIp
+            | CountedBy::Consumer
+            | CountedBy::Subject
+            | CountedBy::Route
+            | CountedBy::Expression(_) => {
                 continue;
             }
         };
@@ -211,6 +222,36 @@ fn rate_limit(index: usize, limit: &RateLimit, name: &str, report: &mut Report) 
         } else if name.is_empty() {
             report.push_at(&path, Diagnostic::error("`` is no claim"));
         }
+    }
+}
+
+/// Users are judged where they are compiled.
+fn basic(index: usize, basic: &Basic, report: &mut Report) {
+    let at = |key| key_path!["policy", index, "basic", key];
+    let is_visible = basic.realm.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if basic.realm.is_empty() || basic.realm.len() > REALM_BYTES_MAX || !is_visible {
+        let error = Diagnostic::error(format!("{} is no realm", report.shown(&at("realm"), &basic.realm)));
+        report.push_at(
+            &at("realm"),
+            error.hint(format!("a realm is a short text of ASCII, at most {REALM_BYTES_MAX} bytes")),
+        );
+    }
+    match &basic.file {
+        Some(file) if !file.starts_with('/') => {
+            let error = Diagnostic::error(format!(
+                "{} is not the absolute path of a file",
+                report.shown(&at("file"), file)
+            ));
+            report.push_at(&at("file"), error.hint("\"/etc/ringgate/htpasswd\""));
+        }
+        None if basic.users.is_empty() => {
+            let error = Diagnostic::error("this policy lets no one pass: there are no users");
+            report.push_at(
+                &key_path!["policy", index, "basic"],
+                error.hint("give it `users`, or a `file` of them"),
+            );
+        }
+        Some(_) | None => {}
     }
 }
 

@@ -20,7 +20,7 @@ use super::issuers;
 use crate::{
     config::{
         Config, Diagnostic, Key, Severity, read_consumers,
-        types::{CertificateFiles, ClusterTls, ListenerTls, UpstreamProtocol},
+        types::{Basic, CertificateFiles, ClusterTls, ListenerTls, UpstreamProtocol},
     },
     policy::{jose::Key as TokenKey, jwks},
     proxy::Renewal,
@@ -68,6 +68,11 @@ enum Owner {
     /// A policy with a file of keys that tokens are signed with.
     Policy {
         place: usize,
+    },
+    /// A policy with a file of users.
+    Users {
+        place: usize,
+        basic: Box<Basic>,
     },
     /// A file of consumers, beside those of the configuration.
     Consumers(Box<Config>),
@@ -138,6 +143,7 @@ impl Watched {
         match self.owner {
             Owner::Listener { .. } | Owner::Cluster { .. } => "certificates",
             Owner::Policy { .. } => "keys of tokens",
+            Owner::Users { .. } => "users",
             Owner::Consumers(_) => "consumers",
         }
     }
@@ -155,6 +161,7 @@ impl Watched {
                 let keys = read_keys(&self.files[0]).map_err(|fault| vec![fault])?;
                 Some(Renewal::Published(*place, keys))
             }
+            Owner::Users { place, basic } => Some(Renewal::Users(*place, Arc::new(table::users(basic)?))),
             Owner::Consumers(config) => {
                 let consumers = read_consumers(&self.files[0], config)?;
                 Some(Renewal::Consumers(Arc::new(table::consumers(config, &consumers))))
@@ -201,6 +208,12 @@ impl Keyring {
             // The cores have none yet.
             Some(watched.not_taken())
         });
+        let users = config.policy.iter().enumerate().filter_map(|(place, policy)| {
+            let basic = policy.basic.clone()?;
+            let file = PathBuf::from(basic.file.as_ref()?);
+            let owner = Owner::Users { place, basic: Box::new(basic) };
+            Some(Watched::new(owner, format!("policy `{}`", policy.name), vec![file]).not_taken())
+        });
         let consumers = config.consumers.iter().map(|file| {
             let owner = Owner::Consumers(Box::new(config.clone()));
             // They may have changed since the configuration was read: a key that was taken back must not stay.
@@ -209,7 +222,7 @@ impl Keyring {
         let mut interval = tokio::time::interval(LOOK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            watched: listeners.chain(clusters).chain(files).chain(consumers).collect(),
+            watched: listeners.chain(clusters).chain(files).chain(users).chain(consumers).collect(),
             tickets,
             rotate_at: Instant::now() + ROTATION,
             interval,
