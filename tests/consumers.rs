@@ -130,3 +130,53 @@ fn faults_of_the_file_are_shown_with_those_of_the_configuration() {
     let (is_good, said) = check(&config(&upstream, "/nonexistent/consumers.toml"));
     assert!(!is_good && said.contains("the file cannot be read"), "{said}");
 }
+
+/// A consumer's own numbers go before the policy's, on all cores together, and change with the file.
+#[test]
+fn a_consumer_may_have_a_limit_of_its_own() {
+    let (files, upstream) = (Files::new(), Upstream::saying("ok"));
+    let own =
+        |name: &str, hash: &str, limit: &str| format!("{}limit = {{ {limit} }}\n", consumer(name, hash, ""));
+    let file = files.write(
+        "consumers.toml",
+        &[own("acme", SECRET, "limit = 5, per = \"1h\""), consumer("globex", OTHER, "")].concat(),
+    );
+    let rest = [
+        own("own", THIRD, "limit = 60, per = \"1m\", burst = 1"),
+        "[[policy]]\nname = \"any\"\nkey = {}\n".into(),
+        "[[policy]]\nname = \"each\"\nrate_limit = { limit = 2, per = \"1h\", by = [\"consumer\"] }\n".into(),
+        "[[policy]]\nname = \"dear\"\nrate_limit = { limit = 9, cost = 9, per = \"1h\", by = [\"consumer\"] }\n".into(),
+        "[[policy]]\nname = \"all\"\nrate_limit = { limit = 3, per = \"1h\", by = [] }\n".into(),
+        route("/each", "use = [\"any\", \"each\"]"),
+        route("/dear", "use = [\"any\", \"dear\"]"),
+        route("/all", "use = [\"any\", \"all\"]"),
+    ];
+    let text = format!("consumers = \"{file}\"\n{}", trusting(upstream.address, &rest.concat()));
+    let gateway = Gateway::start(&text.replacen("workers = 1", "workers = 2", 1));
+    let mut peers: Vec<Peer> = (0..8).map(|_| gateway.connect()).collect();
+    let mut passed = |path: &str, key: &str| {
+        let asks = (0..24).map(|number| asked(&mut peers[number % 8], path, key).0);
+        asks.filter(|status| *status == 200).count()
+    };
+    assert_eq!([passed("/each", "secret"), passed("/each", "other")], [5, 2]);
+    // What one request costs is never more than there is.
+    assert_eq!([passed("/dear", "secret"), passed("/dear", "other")], [1, 1]);
+    // What is not counted by consumers knows no one's own.
+    assert_eq!(passed("/all", "secret"), 3);
+    let mut peer = gateway.connect();
+    let mut policy = |key: &str| {
+        peer.send(format!("GET /each HTTP/1.1\r\nHost: a\r\nX-Api-Key: {key}\r\n\r\n"));
+        peer.response().field("ratelimit-policy").unwrap()
+    };
+    assert_eq!(policy("secret"), "\"each\";q=5;w=3600");
+    assert_eq!(policy("other"), "\"each\";q=2;w=3600");
+    assert_eq!(policy("third"), "\"each\";q=60;w=60");
+
+    // Another limit is another bucket, which is full.
+    files.write("consumers.toml", &own("acme", SECRET, "limit = 7, per = \"1h\""));
+    within("the new limit is in force", || (policy("secret") == "\"each\";q=7;w=3600").then_some(()));
+    within("on both cores", || (ask(&gateway, "/each", "other").0 == 401).then_some(()));
+    assert!(passed("/each", "secret") <= 6);
+    files.write("consumers.toml", &own("acme", SECRET, "limit = 7, per = \"0s\""));
+    gateway.message("consumers.toml:5: there is no rate in no time");
+}

@@ -210,6 +210,7 @@ long random words and for nothing that a person would make up. The key does not 
 who it was may, as `{consumer.name}`, and stands in the log's line, also of a request that was refused because this consumer may not ask.
 Consumers that come and go are better kept in a file of their own (`consumers = "/etc/ringgate/consumers.toml"`, before all tables), which is watched: a
 change of it is taken within seconds. A request under way stays its consumer's. A file that cannot be used changes nothing, and the log says why.
+A consumer may have a limit of its own (`limit = { limit = 500, per = "1s" }`), which goes before the numbers of every rate limit that counts by `"consumer"`; one that changes begins anew.
 
 ```toml
 [[consumer]]

@@ -16,8 +16,8 @@ pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, ProxyVersion,
 pub use listener::{HalfClose, LimitsOverride, Listener, ProxyProtocol, RiskyMethod, TimeoutsOverride};
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
 pub use policy::{
-    Basic, ClientCert, Consumer, Cors, Cost, CountedBy, Ip, Jwt, JwtKey, KEY_HEADER, Key, OriginMatch,
-    Policy, RateLimit, User,
+    Basic, ClientCert, Consumer, ConsumerLimit, Cors, Cost, CountedBy, Ip, Jwt, JwtKey, KEY_HEADER, Key,
+    OriginMatch, Policy, RateLimit, User,
 };
 pub use route::{
     ClusterShare, GrpcMatch, HeaderEdits, HeaderValue, Match, Redirect, Respond, Route, ValueExpression,

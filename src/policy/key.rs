@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use aws_lc_rs::digest;
 
-use super::credential::Place;
+use super::{credential::Place, rate_limit::OwnLimit};
 
 /// How a hash is written: this, and 64 hexadecimal digits.
 const PREFIX: &str = "sha256:";
@@ -58,22 +58,29 @@ pub struct Consumers {
     keys: Keys,
     /// Whether each may ask, by the policy and by their numbers. `None`: all may.
     allowed: Box<[Option<Box<[bool]>>]>,
+    /// How often each may come, if that is its own.
+    limits: Box<[Option<OwnLimit>]>,
 }
 
 impl Consumers {
-    /// `allowed`: for each policy of the table, whether each consumer may ask; `None`: all may.
-    pub fn new(names: Box<[Box<str>]>, keys: Keys, allowed: Box<[Option<Box<[bool]>>]>) -> Self {
-        Self { names, keys, allowed }
+    /// `allowed`: for each policy of the table, whether each consumer may ask; `None`: all may. `limits`: how often each may come; `None`: as often as others.
+    pub fn new(
+        names: Box<[Box<str>]>,
+        keys: Keys,
+        allowed: Box<[Option<Box<[bool]>>]>,
+        limits: Box<[Option<OwnLimit>]>,
+    ) -> Self {
+        Self { names, keys, allowed, limits }
+    }
+
+    /// How often the consumer of this number may come, if that is its own.
+    pub fn limit(&self, number: u32) -> Option<&OwnLimit> {
+        self.limits.get(number as usize)?.as_ref()
     }
 
     /// What the consumer of this number is called.
     pub fn name(&self, number: u32) -> &str {
         self.names.get(number as usize).map_or("", |name| name)
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.names.len()
     }
 
     /// Whether this policy lets the consumer ask. A policy that is not known lets no one.
@@ -160,7 +167,8 @@ mod tests {
     fn who_shows_a_key() {
         let keys = Keys::from([(KeyHash::of(b"one"), 0), (KeyHash::of(b"two"), 1)]);
         let names = ["first", "second"].map(Box::from).into();
-        let consumers = Consumers::new(names, keys, [None, Some([true, false].into())].into());
+        let consumers =
+            Consumers::new(names, keys, [None, Some([true, false].into())].into(), Box::default());
         assert_eq!([consumers.name(0), consumers.name(1), consumers.name(2)], ["first", "second", ""]);
         let access = KeyAccess { place: Place::Header("x-api-key".into()), forward: false };
         let (all, first, unknown) = (0, 1, 2);
@@ -186,7 +194,7 @@ mod tests {
         fn only_the_key_itself_is_a_key(key in proptest::collection::vec(any::<u8>(), 1..40), other in proptest::collection::vec(any::<u8>(), 1..40)) {
             let keys = Keys::from([(KeyHash::of(&key), 7)]);
             let access = KeyAccess { place: Place::Query("k".into()), forward: false };
-            let consumers = Consumers::new(Box::default(), keys, [None].into());
+            let consumers = Consumers::new(Box::default(), keys, [None].into(), Box::default());
             let expected = if other == key { Shown::Passes(7) } else { Shown::Unknown };
             prop_assert_eq!(access.look([&other[..]].into_iter(), 0, &consumers), expected);
             prop_assert_eq!(access.look([&key[..]].into_iter(), 0, &consumers), Shown::Passes(7));

@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, fmt, rc::Rc, sync::Arc};
 
-use crate::policy::key::Consumers;
+use crate::policy::{key::Consumers, rate_limit::OwnLimit};
 
 /// Whose key a request shows. It holds the set in which the consumer was found: sets change while requests last, and in another one the
 /// number would be someone else's.
@@ -15,6 +15,11 @@ pub(super) struct Whose {
 impl Whose {
     pub(super) fn new(set: Rc<Arc<Consumers>>, number: u32) -> Self {
         Self { set, number }
+    }
+
+    /// How often the consumer may come, if that is its own.
+    pub(super) fn limit(&self) -> Option<&OwnLimit> {
+        self.set.limit(self.number)
     }
 
     /// The consumer's name.

@@ -30,7 +30,7 @@ use crate::{
         credential::Place,
         jwt::{TokenAccess, TokenFault},
         key::{KeyAccess, Shown},
-        rate_limit::{By, Cost, Passed, RateLimit, Refused},
+        rate_limit::{By, Cost, OwnLimit, Passed, RateLimit, Refused},
     },
     route::{Captures, Params, RequestView, query_values},
     table::{Chain, Listener, NO_POLICIES, Policy, Rule, Table},
@@ -274,31 +274,33 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Para
     let now_ns = core.clock.host_ns();
     let mut leases = generation.leases.borrow_mut();
     // What has counted it so far; a limit that is alone has nothing to take back.
-    let mut counted: Vec<(usize, u64, u64)> = Vec::new();
+    let mut counted: Vec<(usize, u64, u64, Option<&OwnLimit>)> = Vec::new();
     for at in limits.iter().copied() {
         let (Rule::RateLimit(limit), Some(own)) = (&table.policies[at].rule, &mut leases[at]) else {
             continue;
         };
-        let key = counted_by(limit, facts, record, table, params);
-        let cost = cost_of(limit, facts, params);
+        let whose = facts.known.filter(|_| limit.takes_own()).and_then(|known| known.consumer.get());
+        let numbers = whose.and_then(Whose::limit);
+        let key = counted_by((limit, numbers), facts, record, table, params);
+        let cost = cost_of((limit, numbers), facts, params);
         if cost == 0 {
             core.figures.borrow_mut().on_policy(at, true);
             continue;
         }
-        let answer = own.take(key, cost, now_ns);
+        let answer = own.take(key, cost, now_ns, numbers);
         core.figures.borrow_mut().on_policy(at, answer.is_ok());
-        let quota = quota(at, answer);
+        let quota = quota(at, answer, numbers.is_some());
         if answer.is_err() {
             record.quota = Some(quota);
-            for (before, key, cost) in counted {
+            for (before, key, cost, numbers) in counted {
                 if let Some(own) = &mut leases[before] {
-                    own.put_back(key, cost, now_ns);
+                    own.put_back(key, cost, now_ns, numbers);
                 }
             }
             return Err(Error::QuotaExceeded);
         }
         if limits.len() > 1 {
-            counted.push((at, key, cost));
+            counted.push((at, key, cost, numbers));
         }
         if limit.announces && record.quota.is_none_or(|other| quota.left < other.left) {
             record.quota = Some(quota);
@@ -308,35 +310,36 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Para
 }
 
 /// What a request costs.
-fn cost_of(limit: &RateLimit, facts: &Facts<'_>, params: Params<'_>) -> u64 {
+fn cost_of((limit, own): (&RateLimit, Option<&OwnLimit>), facts: &Facts<'_>, params: Params<'_>) -> u64 {
     match &limit.cost {
-        Cost::Fixed(cost) => *cost,
+        Cost::Fixed(cost) if own.is_none() => *cost,
+        Cost::Fixed(cost) => limit.cost(i64::try_from(*cost).unwrap_or(i64::MAX), own),
         Cost::Expression(expression) => {
             let cost = facts.asked(|| expression.number(&Seen::new(facts, params)));
-            limit.cost(cost.unwrap_or(1))
+            limit.cost(cost.unwrap_or(1), own)
         }
     }
 }
 
-fn quota(at: usize, answer: Result<Passed, Refused>) -> Quota {
+fn quota(at: usize, answer: Result<Passed, Refused>, is_own: bool) -> Quota {
     let seconds = |ns: u64| u32::try_from(ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
     let (left, full_ns, retry_s) = match answer {
         Ok(Passed { left, full_ns }) => (left, full_ns, 0),
         Err(Refused { retry_ns, full_ns }) => (0, full_ns, seconds(retry_ns).max(1)),
     };
     let left = u32::try_from(left).unwrap_or(u32::MAX);
-    Quota { policy: at as u32, left, full_s: seconds(full_ns), retry_s }
+    Quota { policy: at as u32, left, full_s: seconds(full_ns), retry_s, is_own }
 }
 
 /// By what a limit counts a request, hashed. What it does not have is replaced by its client's address, which is no one else's either.
 fn counted_by(
-    limit: &RateLimit,
+    (limit, own): (&RateLimit, Option<&OwnLimit>),
     facts: &Facts<'_>,
     record: &Record,
     table: &Table,
     params: Params<'_>,
 ) -> u64 {
-    let mut hasher = limit.hasher();
+    let mut hasher = limit.hasher(own);
     for by in &limit.by {
         let text;
         let value = match by {
@@ -461,16 +464,19 @@ pub(super) fn append_response_lines(
         cors.append_response(origin(fields, bytes), lines);
     }
     if let Some(quota) = record.quota {
-        append_quota(table, quota, lines);
+        append_quota(table, record, quota, lines);
     }
 }
 
 /// What is left (draft-ietf-httpapi-ratelimit-headers-10 §4), and when to come again (RFC 9110 §10.2.3).
-fn append_quota(table: &Table, quota: Quota, lines: &mut Vec<u8>) {
+fn append_quota(table: &Table, record: &Record, quota: Quota, lines: &mut Vec<u8>) {
     let Policy { name, rule: Rule::RateLimit(limit) } = &table.policies[quota.policy as usize] else {
         return;
     };
-    lines.extend_from_slice(limit.line());
+    match record.consumer.as_ref().filter(|_| quota.is_own).and_then(Whose::limit) {
+        Some(own) => own.append_line(name, lines),
+        None => lines.extend_from_slice(limit.line()),
+    }
     lines.extend_from_slice(b"RateLimit: \"");
     lines.extend_from_slice(name.as_bytes());
     lines.extend_from_slice(b"\";r=");

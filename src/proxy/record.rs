@@ -134,6 +134,8 @@ pub(super) struct Quota {
     pub(super) full_s: u32,
     /// Until the request would pass; 0: it has passed.
     pub(super) retry_s: u32,
+    /// Whether it is the consumer's own limit.
+    pub(super) is_own: bool,
 }
 
 impl Quota {

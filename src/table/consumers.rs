@@ -2,7 +2,10 @@
 
 use crate::{
     config::types::{Config, Consumer, Key},
-    policy::key::{Consumers, KeyHash},
+    policy::{
+        key::{Consumers, KeyHash},
+        rate_limit::OwnLimit,
+    },
 };
 
 /// The consumers of a configuration and `of_file`, of the file that it names. Validation has refused what is no hash.
@@ -22,7 +25,14 @@ pub fn consumers(config: &Config, of_file: &[Consumer]) -> Consumers {
         all().map(|consumer| consumer.name.as_str().into()).collect(),
         keys.collect(),
         allowed.collect(),
+        all().map(limit).collect(),
     )
+}
+
+/// Validation has refused what is no rate.
+fn limit(consumer: &Consumer) -> Option<OwnLimit> {
+    let own = consumer.limit.as_ref()?;
+    OwnLimit::new(own.limit, own.per.as_millis(), own.burst.unwrap_or(own.limit))
 }
 
 /// Whether a policy that names some lets this one ask.

@@ -115,6 +115,23 @@ pub struct Consumer {
     /// Words by which policies tell groups of consumers.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// How often it may come, in place of the numbers of each `rate_limit` policy that counts by `"consumer"`.
+    pub limit: Option<ConsumerLimit>,
+}
+
+/// How often a consumer may come.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerLimit {
+    /// Requests in `per`; at most 1,000,000 a second.
+    #[schemars(range(min = 1))]
+    pub limit: u32,
+    /// The time that `limit` is about.
+    #[serde(default = "defaults::per")]
+    pub per: Span,
+    /// Requests at once after a pause. Left out: `limit`.
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
 }
 
 /// The field that a key comes in where nothing else is said.

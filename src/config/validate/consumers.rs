@@ -6,7 +6,7 @@ use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
     source::key_path,
-    types::{Config, Consumer},
+    types::{Config, Consumer, CountedBy, Policy},
 };
 
 /// How the hash of a key begins, and how many hexadecimal digits it has.
@@ -15,6 +15,7 @@ const DIGITS: usize = 64;
 
 pub(super) fn validate(config: &Config, report: &mut Report) {
     keys(&config.consumer, &[], report);
+    limits(&config.consumer, config, report);
     let has_policy = config.policy.iter().any(|policy| policy.key.is_some());
     let at = match (&config.consumer[..], &config.consumers) {
         ([], None) => return,
@@ -38,6 +39,31 @@ pub(super) fn validate_file(consumers: &[Consumer], config: &Config, report: &mu
         }
     }
     keys(consumers, &config.consumer, report);
+    limits(consumers, config, report);
+}
+
+/// How often consumers may come.
+fn limits(consumers: &[Consumer], config: &Config, report: &mut Report) {
+    let counts = |policy: &Policy| {
+        policy.rate_limit.as_ref().is_some_and(|limit| limit.by.contains(&CountedBy::Consumer))
+    };
+    let has_policy = config.policy.iter().any(counts);
+    let limited = consumers.iter().enumerate().filter_map(|(index, one)| Some((index, one.limit.as_ref()?)));
+    for (place, (index, own)) in limited.enumerate() {
+        let path = key_path!["consumer", index, "limit"];
+        let per_ns = u128::from(own.per.as_millis()) * 1_000_000;
+        let interval_ns = per_ns / u128::from(own.limit.max(1));
+        if per_ns == 0 {
+            report.push_at(&path, Diagnostic::error("there is no rate in no time"));
+        } else if interval_ns < 1000 || interval_ns * u128::from(own.burst.unwrap_or(own.limit)) >= 1 << 62 {
+            let error =
+                "this is more than 1,000,000 requests a second, or takes more than a hundred years to fill";
+            report.push_at(&path, Diagnostic::error(error));
+        } else if !has_policy && place == 0 && !report.diagnostics.has_replaced() {
+            let warning = Diagnostic::warning("no policy counts by consumers, so this limits no one");
+            report.push_at(&path, warning.hint("a `rate_limit` with `by = [\"consumer\"]` does"));
+        }
+    }
 }
 
 /// The keys of consumers, which are no one else's, nor of those `before`.
