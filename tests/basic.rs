@@ -282,6 +282,11 @@ fn what_is_no_hash_is_refused_and_not_shown() {
     let said = check(&format!("{{ file = \"{file}\" }}"));
     assert!(said.contains("users:1: the line has a password that is no hash"), "{said}");
     assert!(check("{}").contains("there are no users"));
+    let jwt = "[[policy]]\nname = \"login\"\njwt = { algorithms = [\"HS256\"], keys = [{ secret = \"an example, which everyone knows\" }] }";
+    let users = format!("{{ users = [{}] }}", user("ada", QUICK));
+    let routes = "[[route]]\nname = \"both\"\nrespond = {}\nuse = [\"login\"]";
+    let said = check(&format!("{users}\n{jwt}\n{routes}"));
+    assert!(said.contains("`people` and `login` ask for two things in one place"), "{said}");
     assert!(check("{ file = \"users\" }").contains("is not the absolute path of a file"));
     assert!(check(&format!("{{ realm = \"\", users = [{}] }}", user("a", QUICK))).contains("is no realm"));
 }

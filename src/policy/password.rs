@@ -178,11 +178,14 @@ pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains(':') && !name.contains(char::is_control)
 }
 
+/// A user's name, and the hash of the password.
+pub type User = (String, PasswordHash);
+
 /// A file of users, as `htpasswd` writes them: `name:hash` in each line; empty ones, and those that begin with `#`, say nothing.
 ///
 /// # Errors
 /// What is wrong: lines by their numbers, without what stands there.
-pub fn parse_file(bytes: &[u8]) -> Result<Vec<(String, PasswordHash)>, Vec<(usize, String)>> {
+pub fn parse_file(bytes: &[u8]) -> Result<Vec<User>, Vec<(usize, String)>> {
     let (mut users, mut faults) = (Vec::new(), Vec::new());
     let mut lines = HashMap::new();
     for (bytes, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
@@ -231,7 +234,7 @@ pub struct Users {
 
 impl Users {
     /// These users.
-    pub fn new(users: Vec<(String, PasswordHash)>) -> Self {
+    pub fn new(users: Vec<User>) -> Self {
         let by_name: HashMap<Box<str>, _> =
             users.into_iter().map(|(name, hash)| (name.into(), Arc::new(hash))).collect();
         let all = by_name.values().cloned().collect();

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::secure::Secrets;
+use super::{identity::Roll, secure::Secrets};
 use crate::{
     policy::{
         basic::Remembered, jose::Key, jwt::Verified, key::Consumers, password::Users, rate_limit::Leases,
@@ -42,7 +42,7 @@ pub struct Generation {
     /// Those of them who have shown theirs.
     pub(super) remembered: RefCell<Remembered>,
     /// Who uses the API now.
-    pub(super) consumers: RefCell<Rc<Arc<Consumers>>>,
+    pub(super) consumers: RefCell<Rc<Roll>>,
     /// What this core has of the host's rate limits, by the table's policies.
     pub(super) leases: RefCell<Vec<Option<Leases>>>,
 }
@@ -128,7 +128,7 @@ impl Generation {
         });
         let users = RefCell::new(users.collect());
         let remembered = RefCell::new(Remembered::new().ok_or(rustls::Error::FailedToGetRandomBytes)?);
-        let consumers = RefCell::new(Rc::new(Arc::clone(&table.consumers)));
+        let consumers = RefCell::new(Rc::new(Roll(Arc::clone(&table.consumers))));
         Ok(Self {
             number,
             table,
@@ -154,7 +154,7 @@ impl Generation {
 
     /// Takes another set of consumers. Exchanges under way keep the one in which they found theirs.
     pub(super) fn take_consumers(&self, consumers: &Arc<Consumers>) {
-        *self.consumers.borrow_mut() = Rc::new(Arc::clone(consumers));
+        *self.consumers.borrow_mut() = Rc::new(Roll(Arc::clone(consumers)));
     }
 
     /// Takes the keys that an issuer publishes now, for the policy of this number.

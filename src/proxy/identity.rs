@@ -4,27 +4,30 @@ use std::{cell::OnceCell, fmt, rc::Rc, sync::Arc};
 
 use crate::policy::{key::Consumers, rate_limit::OwnLimit};
 
+/// A set of consumers on one core. All cores have the set in common, so that exchanges count themselves here and not there.
+pub(super) struct Roll(pub(super) Arc<Consumers>);
+
 /// Whose key a request shows. It holds the set in which the consumer was found: sets change while requests last, and in another one the
 /// number would be someone else's.
 #[derive(Clone)]
 pub(super) struct Whose {
-    set: Rc<Arc<Consumers>>,
+    set: Rc<Roll>,
     number: u32,
 }
 
 impl Whose {
-    pub(super) fn new(set: Rc<Arc<Consumers>>, number: u32) -> Self {
+    pub(super) fn new(set: Rc<Roll>, number: u32) -> Self {
         Self { set, number }
     }
 
     /// How often the consumer may come, if that is its own.
     pub(super) fn limit(&self) -> Option<&OwnLimit> {
-        self.set.limit(self.number)
+        self.set.0.limit(self.number)
     }
 
     /// The consumer's name.
     pub(super) fn name(&self) -> &str {
-        self.set.name(self.number)
+        self.set.0.name(self.number)
     }
 }
 

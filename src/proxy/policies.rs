@@ -430,7 +430,7 @@ fn admit_key<'f>(
     facts: &mut Facts<'f>,
 ) -> Result<(), Error> {
     let consumers = generation.consumers.borrow();
-    let shown = shown(facts, &access.place, |values| access.look(values, at, &consumers));
+    let shown = shown(facts, &access.place, |values| access.look(values, at, &consumers.0));
     let (consumer, passes) = match shown {
         Shown::Passes(consumer) => (consumer, true),
         Shown::NotAllowed(consumer) => (consumer, false),

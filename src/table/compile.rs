@@ -77,6 +77,9 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
     compiler.shadowed(&router, &faulty);
     let (policies, mut chains) = compiler.policies();
     let listeners = compiler.listeners(&specs, &router, &mut chains);
+    if !compiler.failed {
+        compiler.at_odds(&listeners, &policies, &chains);
+    }
     let log_when = config.access_log.when.as_ref().and_then(|source| {
         compiler.expression(&["access_log".into(), "when".into()], source, Kind::Bool, Scope::Exchange)
     });
@@ -453,6 +456,26 @@ impl Compiler<'_, '_> {
                 }
                 self.error(&path, fault.message, fault.hint);
                 None
+            }
+        }
+    }
+
+    /// A request has one credential in one place: two policies that ask for different ones there let no one pass.
+    fn at_odds(&mut self, listeners: &[Listener], policies: &[Policy], chains: &Chains) {
+        let mut told = HashSet::new();
+        for (at, listener) in listeners.iter().enumerate() {
+            let own = ("listener", at, listener.chain);
+            let routes = listener.routes.iter().map(|one| ("route", one.route as usize, one.chain));
+            for (table, at, chain) in [own].into_iter().chain(routes) {
+                let Some((first, second)) = chains.at_odds(chain, policies) else { continue };
+                if told.insert(chain) {
+                    let (first, second) = (&first.name, &second.name);
+                    let error = format!(
+                        "`{first}` and `{second}` ask for two things in one place: no request has both"
+                    );
+                    let hint = "`skip` one of them, or have one's come in another place";
+                    self.error(&[table.into(), at.into(), "name".into()], error, Some(hint.into()));
+                }
             }
         }
     }

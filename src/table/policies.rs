@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::Chain;
-use crate::config::types::{Config, Listener, Route};
+use super::{Chain, Policy, Rule};
+use crate::{
+    config::types::{Config, Listener, Route},
+    policy::credential::Place,
+};
 
 /// The distinct chains, while they gather.
 pub(super) struct Chains {
@@ -63,6 +66,24 @@ impl Chains {
         chain.allow = allow.into();
         chain.rate_limits = rate_limits.into();
         chain
+    }
+
+    /// Two policies of a chain that ask for credentials in one field, which has but one, if there are two.
+    pub(super) fn at_odds<'p>(&self, chain: u32, policies: &'p [Policy]) -> Option<(&'p Policy, &'p Policy)> {
+        let Chain { key, basic, jwt, .. } = self.list[chain as usize];
+        let asking = [key, basic, jwt].into_iter().flatten().map(|at| &policies[at]);
+        let places = asking.filter_map(|policy| match &policy.rule {
+            Rule::Key(access) => Some((policy, &access.place)),
+            Rule::Basic(access) => Some((policy, &access.place)),
+            Rule::Jwt(access) => Some((policy, &access.place)),
+            Rule::Cors(_) | Rule::Ip(_) | Rule::ClientCert(_) | Rule::Allow(_) | Rule::RateLimit(_) => None,
+        });
+        let places: Vec<_> = places.collect();
+        let is_same =
+            |(at, (_, place)): &(usize, (_, &Place))| places[..*at].iter().any(|(_, one)| one == place);
+        let (at, (second, place)) = places.iter().copied().enumerate().find(is_same)?;
+        let (first, _) = places[..at].iter().find(|(_, one)| *one == place)?;
+        Some((first, second))
     }
 
     /// Whether a chain shares with other origins.

@@ -4,7 +4,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use crate::{
     config::types,
-    policy::password::{self, FILE_BYTES_MAX, HINT, PasswordHash, USERS_MAX, Users, is_name},
+    policy::password::{self, FILE_BYTES_MAX, HINT, PasswordHash, USERS_MAX, User, Users, is_name},
 };
 
 /// The users of a policy, with those of its file as it is now.
@@ -13,7 +13,7 @@ use crate::{
 /// Everything that is wrong with them.
 pub fn users(basic: &types::Basic) -> Result<Users, Vec<String>> {
     let mut faults = Vec::new();
-    let mut all: Vec<(String, PasswordHash)> = Vec::new();
+    let mut all: Vec<User> = Vec::new();
     for (user, number) in basic.users.iter().zip(1..) {
         if !is_name(&user.name) {
             faults.push(format!(
@@ -45,7 +45,7 @@ pub fn users(basic: &types::Basic) -> Result<Users, Vec<String>> {
     if faults.is_empty() { Ok(Users::new(all)) } else { Err(faults) }
 }
 
-fn of_file(path: &Path) -> Result<Vec<(String, PasswordHash)>, Vec<String>> {
+fn of_file(path: &Path) -> Result<Vec<User>, Vec<String>> {
     let name = path.display();
     let cannot = |error| vec![format!("{name} cannot be read: {error}")];
     let mut bytes = Vec::new();
