@@ -258,6 +258,38 @@ fn users_are_counted_each_by_themselves() {
     assert_eq!([status("ada"), status("ada"), status("ada"), status("bob")], [200, 200, 429, 200]);
 }
 
+/// Each core asks and is answered, on either driver.
+#[test]
+fn every_core_has_its_answers() {
+    for driver in ["auto", "epoll"] {
+        let text = support::config(
+            &[
+                policy(
+                    "people",
+                    &format!(
+                        "default = true\nbasic = {{ users = [{}], remember = \"0s\" }}",
+                        user("ada", QUICK)
+                    ),
+                ),
+                "[[route]]\nname = \"here\"\nrespond = { body = \"yes\" }\n".into(),
+            ]
+            .concat(),
+        );
+        let several = format!("workers = 2\ndriver = \"{driver}\"");
+        let gateway = Gateway::start(&text.replacen("workers = 1", &several, 1));
+        let mut peers: Vec<Peer> = (0..16).map(|_| gateway.connect()).collect();
+        for (password, status) in [(PASSWORD, 200), ("wrong", 401)] {
+            for peer in &mut peers {
+                assert_eq!(asked(peer, "/", &shown("ada", password)).status, status);
+            }
+        }
+        let lines = (0..32).map(|_| gateway.log_line()["core"].as_u64());
+        let cores: std::collections::HashSet<_> = lines.collect();
+        assert_eq!(cores.len(), 2);
+        assert_eq!(gateway.figure("passwords_tried"), 32);
+    }
+}
+
 #[test]
 fn what_is_no_hash_is_refused_and_not_shown() {
     let files = Files::new();
