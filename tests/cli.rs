@@ -229,7 +229,7 @@ fn check_of_a_good_file_says_so_and_warns() {
          endpoints = [{ address = '127.0.0.1:1' }]\n[[route]]\nname = 'r'\nrespond.body = 'r'\n",
     );
     assert_eq!(said.code, Some(0));
-    assert!(said.error.contains("warning: no route uses cluster `unused`"), "{}", said.error);
+    assert!(said.error.contains("warning: nothing uses cluster `unused`"), "{}", said.error);
 }
 
 #[test]

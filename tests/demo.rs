@@ -184,7 +184,7 @@ fn a_demo_on_all_addresses_names_one_to_reach() {
 #[test]
 fn the_files_in_config_pass_check() {
     let dir = TempDir::new();
-    // The certificates that the reference names are not there.
+    // The files that the reference names are not there.
     let pair = rcgen::generate_simple_self_signed(["example.com".into()]).unwrap();
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
     let of_rsa = rcgen::CertificateParams::new(["example.com".into()]).unwrap().self_signed(&rsa).unwrap();
@@ -196,10 +196,18 @@ fn the_files_in_config_pass_check() {
     std::fs::write(dir.path().join("example.com-rsa.pem"), of_rsa.pem()).unwrap();
     std::fs::write(dir.path().join("example.com-rsa.key"), rsa.serialize_pem()).unwrap();
 
+    let user = "bob:$2y$10$zACPE4D.KHgquuxZkEDgAOy9Gh7gLV.a180ebHsIguzEVqCvorXj2\n";
+    std::fs::write(dir.path().join("htpasswd"), user).unwrap();
+    std::fs::write(dir.path().join("consumers.toml"), "[[consumer]]\nname = \"initech\"\n").unwrap();
+    let of_dir = |text: &str| {
+        let dir = dir.path().to_str().unwrap();
+        text.replace("/etc/ringgate/tls", dir).replace("/etc/ringgate", dir)
+    };
+
     for name in ["demo.toml", "reference.toml", "per-core.toml"] {
         let text = std::fs::read_to_string(repository("config").join(name)).unwrap();
         let file = dir.path().join(name);
-        std::fs::write(&file, text.replace("/etc/ringgate/tls", dir.path().to_str().unwrap())).unwrap();
+        std::fs::write(&file, of_dir(&text)).unwrap();
         let output = ringgate(&["check", file.to_str().unwrap()]);
         let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{name}: {error}");

@@ -91,12 +91,21 @@ pub struct Diagnostics {
     warnings: usize,
     /// Paths whose value was refused, so that what stands in the configuration there is not the operator's.
     replaced: HashSet<String>,
+    /// Those of files beside this one.
+    attached: Vec<Self>,
 }
 
 impl Diagnostics {
     /// Nothing to say about `source` yet.
     pub fn new(source: Arc<Source>) -> Self {
-        Self { source, kept: Vec::new(), errors: 0, warnings: 0, replaced: HashSet::new() }
+        Self {
+            source,
+            kept: Vec::new(),
+            errors: 0,
+            warnings: 0,
+            replaced: HashSet::new(),
+            attached: Vec::new(),
+        }
     }
 
     /// The file.
@@ -121,6 +130,13 @@ impl Diagnostics {
         if !self.is_replaced(path) {
             let span = self.source.nearest(path);
             self.push(diagnostic.at(span));
+        }
+    }
+
+    /// Adds those of a file that belongs to this one. They are counted and shown with it.
+    pub fn attach(&mut self, other: Self) {
+        if !other.is_empty() {
+            self.attached.push(other);
         }
     }
 
@@ -150,22 +166,22 @@ impl Diagnostics {
 
     /// How many errors there are, kept or not.
     pub fn errors(&self) -> usize {
-        self.errors
+        self.errors + self.attached.iter().map(Self::errors).sum::<usize>()
     }
 
     /// How many warnings there are, kept or not.
     pub fn warnings(&self) -> usize {
-        self.warnings
+        self.warnings + self.attached.iter().map(Self::warnings).sum::<usize>()
     }
 
     /// Whether the file cannot be used.
     pub fn has_errors(&self) -> bool {
-        self.errors > 0
+        self.errors() > 0
     }
 
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
-        self.errors + self.warnings == 0
+        self.errors() + self.warnings() == 0
     }
 
     /// Those kept, in the order in which they stand in the file; those about the whole file last.
@@ -178,11 +194,16 @@ impl Diagnostics {
     /// All of them for people to read, with the text they are about, then their count. `color`: with ANSI escapes,
     /// for a terminal. Ends in a newline unless there is nothing to say.
     pub fn render(&self, color: bool) -> String {
-        if self.is_empty() {
-            return String::new();
-        }
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
+        if self.errors + self.warnings > 0 {
+            self.render_own(color, &mut out);
+        }
+        self.attached.iter().for_each(|other| out.push_str(&other.render(color)));
+        out
+    }
+
+    fn render_own(&self, color: bool, out: &mut String) {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         for diagnostic in self.sorted() {
             out.push_str(&renderer.render(&[self.group(diagnostic)]));
             out.push_str("\n\n");
@@ -192,7 +213,17 @@ impl Diagnostics {
             out.push_str(&format!("{more} more are not shown\n"));
         }
         out.push_str(&format!("{} in {}\n", self.count(), self.source.name()));
-        out
+    }
+
+    /// The errors, each in one line with its place.
+    pub fn lines(&self) -> Vec<String> {
+        let errors = self.sorted().into_iter().filter(|one| one.severity == Severity::Error);
+        let own = errors.map(|one| {
+            let place = one.span.as_ref().map(|span| self.source.position(span.start).0);
+            let line = place.map_or_else(String::new, |line| format!(":{line}"));
+            format!("{}{line}: {}", self.source.name(), one.message)
+        });
+        own.chain(self.attached.iter().flat_map(Self::lines)).collect()
     }
 
     /// "3 errors", "1 error and 2 warnings".

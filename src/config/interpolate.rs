@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use super::load;
+
 /// Bytes of a file that `${file:…}` may name.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 
@@ -24,6 +26,10 @@ pub trait Environment {
     fn variable(&self, name: &str) -> Result<String, String>;
     /// The text of the file at `path`, at most [`SECRET_BYTES_MAX`] bytes.
     fn file(&self, path: &Path) -> Result<String, String>;
+    /// The text of the file of consumers at `path`; `None`: it is not looked at here.
+    fn consumers(&self, _path: &Path) -> Result<Option<String>, String> {
+        Ok(None)
+    }
 }
 
 /// This process's variables, and the file system.
@@ -47,6 +53,10 @@ impl Environment for ProcessEnvironment {
             return Err(format!("has more than {} KiB", SECRET_BYTES_MAX / 1024));
         }
         String::from_utf8(bytes).map_err(|_| "is not UTF-8".into())
+    }
+
+    fn consumers(&self, path: &Path) -> Result<Option<String>, String> {
+        load::read(path).map(Some)
     }
 }
 

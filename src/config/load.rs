@@ -3,11 +3,12 @@
 
 use std::{fs::File, io::Read, path::Path, sync::Arc};
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use toml::de::{DeTable, Deserializer};
 
 use super::{
-    check,
+    check, consumers,
     diagnostic::{Diagnostic, Diagnostics},
     interpolate::{Environment, Interpolation, ProcessEnvironment},
     report::Report,
@@ -98,23 +99,33 @@ pub fn inspect(name: &str, text: &str, environment: &dyn Environment) -> Inspect
         return Inspected::refused(name, format!("the file has more than {limit} MiB"));
     }
     let source = Arc::new(Source::new(name, text));
-    let mut diagnostics = Diagnostics::new(Arc::clone(&source));
+    let (config, mut report) = document::<Config>(&source, &schema::json_schema(), environment);
+    let config = config.map(|mut config| {
+        config.consumers_of_file = consumers::of(&config, environment, &mut report);
+        validate::validate(&config, &mut report);
+        config
+    });
+    Inspected { config, source, diagnostics: report.diagnostics }
+}
+
+/// What a file of this form says, with what is to say about its form. `None`: nothing that can be judged further.
+pub(super) fn document<T: DeserializeOwned>(
+    source: &Arc<Source>,
+    schema: &Value,
+    environment: &dyn Environment,
+) -> (Option<T>, Report) {
+    let mut report = Report::new(Diagnostics::new(Arc::clone(source)));
     let (mut root, faults) = DeTable::parse_recoverable(source.text());
     for fault in &faults {
-        diagnostics.push(syntax(fault));
+        report.push(syntax(fault));
     }
     if faults.iter().any(|fault| !is_duplicate(fault)) {
-        return Inspected { config: None, source, diagnostics };
+        return (None, report);
     }
-
-    let mut report = Report::new(diagnostics);
     let interpolation = Interpolation::new(environment);
-    check::check(&mut root, &Shape::of(&schema::json_schema()), &interpolation, &mut report);
-    let config = match Config::deserialize(Deserializer::from(root)) {
-        Ok(config) => {
-            validate::validate(&config, &mut report);
-            Some(config)
-        }
+    check::check(&mut root, &Shape::of(schema), &interpolation, &mut report);
+    match T::deserialize(Deserializer::from(root)) {
+        Ok(document) => (Some(document), report),
         Err(error) => {
             // Either the check has reported why, or it and the types disagree.
             if !report.diagnostics.has_errors() {
@@ -123,13 +134,13 @@ pub fn inspect(name: &str, text: &str, environment: &dyn Environment) -> Inspect
                     if interpolation.is_used() { "this value cannot be used" } else { error.message() };
                 report.push(Diagnostic::error(message).at(error.span()));
             }
-            None
+            (None, report)
         }
-    };
-    Inspected { config, source, diagnostics: report.diagnostics }
+    }
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// The text of a configuration file, or of one beside it.
+pub(super) fn read(path: &Path) -> Result<String, String> {
     let cannot = |error| format!("the file cannot be read: {error}");
     let file = File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();

@@ -2,6 +2,7 @@
 //! said against it before a core ever sees it. This room knows nothing of sockets, routes in compiled form or time.
 
 mod check;
+mod consumers;
 pub mod diagnostic;
 pub mod interpolate;
 pub mod load;
@@ -14,6 +15,7 @@ pub mod types;
 mod validate;
 pub mod values;
 
+pub use consumers::read_consumers;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use load::{Inspected, Loaded, inspect, inspect_file, load, parse};
 pub use source::{Key, Source};

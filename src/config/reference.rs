@@ -101,7 +101,7 @@ allow = "claims.tenant == request.params.tenant || 'operator' in claims.roles"
 | `request.tls.version`, `request.tls.server_name` | string | what the connection speaks, and the name that was asked for; empty without TLS |
 | `request.tls.client_subject`, `request.tls.client_fingerprint` | string | of the client's certificate, as in the log; empty without one |
 | `request.tls.client_names` | map | the names and addresses that the client's certificate is for: `'pc.example' in request.tls.client_names` |
-| `auth` | map | who asks: `auth.subject`, `sub` of the token that the request shows, and `auth.consumer`, whose key it shows. What is not known is not there, so that what compares it fails. Not in `match.when` |
+| `auth` | map | who asks: `auth.subject`, `sub` of the token that the request shows or the user whose password it shows, and `auth.consumer`, whose key it shows. What is not known is not there, so that what compares it fails. Not in `match.when` |
 | `claims` | map | what its token says: `claims.org.id`, `'admin' in claims.roles`. Not in `match.when` |
 | `response.status` | int | what the client got; only in `access_log.when` |
 | `response.end` | string | why the exchange ended, as in the log; only in `access_log.when` |
@@ -135,6 +135,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 | `ip` | all of them | 403 (`ip-refused`) |
 | `client_cert` | one, as of `cors` | 403 (`certificate-missing`, `certificate-refused`) |
 | `key` | one, as of `cors` | 401 (`key-missing`, `key-unknown`) or 403 (`key-not-allowed`) |
+| `basic` | one, as of `cors` | 401 (`password-missing`, `password-malformed`, `password-wrong`) or, when too many wait to be verified, 503 (`passwords-busy`) |
 | `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`), 403 (`token-scope`) or, while published keys have never been had, 503 (`token-keys-missing`) |
 | `allow` | all of them | 403 (`not-allowed`) |
 | `rate_limit` | all of them; one that refuses takes back what the others counted | 429 (`quota-exceeded`), with `Retry-After` |
@@ -207,6 +208,9 @@ use = ["machines"]
 **Keys.** A request shows the API key of a `[[consumer]]` in a field, in a parameter of the query (`key = { query = "api_key" }`) or in a cookie. The gateway knows the SHA-256 of each key alone, which is enough for
 long random words and for nothing that a person would make up. The key does not go on to the upstream, unless `forward = true`;
 who it was may, as `{consumer.name}`, and stands in the log's line, also of a request that was refused because this consumer may not ask.
+Consumers that come and go are better kept in a file of their own (`consumers = "/etc/ringgate/consumers.toml"`, before all tables), which is watched: a
+change of it is taken within seconds. A request under way stays its consumer's. A file that cannot be used changes nothing, and the log says why.
+A consumer may have a limit of its own (`limit = { limit = 500, per = "1s" }`), which goes before the numbers of every rate limit that counts by `"consumer"`; one that changes begins anew.
 
 ```toml
 [[consumer]]
@@ -224,6 +228,21 @@ match = { path = "/catalogue/*" }
 cluster = "catalogue"
 use = ["partners"]
 request_headers.set = { x-consumer = "{consumer.name}" }
+```
+
+**Passwords.** A `basic` policy asks for the name and password of a user; see [its page](policies/basic.md).
+
+```toml
+[[policy]]
+name = "people"
+basic = { realm = "reports", file = "/etc/ringgate/htpasswd" }
+
+[[route]]
+name = "reports"
+match = { path = "/reports/*" }
+cluster = "reports"
+use = ["people"]
+request_headers.set = { x-user = "{auth.subject}" }
 ```
 
 **Tokens.** A request shows a JSON Web Token that one of the policy's keys has signed, by an algorithm that the policy names: what a token says
@@ -333,6 +352,7 @@ A route whose host and path match but whose other conditions do not is passed ov
 | `{header.NAME}` | the request's field `NAME` |
 | `{request.id}` | the request's id, as in `X-Request-Id` and the access log |
 | `{route}` | the route's name |
+| `{auth.subject}` | the user whose password a `basic` policy asked for, or `sub` of the token |
 | `{claims.NAME}` | the claim `NAME` of the token that a `jwt` policy asked for |
 | `{tls.version}`, `{tls.cipher}` | `TLSv1.2` or `TLSv1.3`, and the cipher suite |
 | `{tls.server_name}` | the name that the client asked for by SNI |
@@ -355,6 +375,12 @@ pub fn markdown() -> String {
     for section in &sections {
         let indent = "  ".repeat(section.path.matches('.').count());
         let _ = writeln!(out, "{indent}- [`{}`](#{})", section.title(), section.anchor());
+    }
+    let single = properties(&root).filter(|(_, property)| property["type"] == "string");
+    out.push_str("\n## Before all tables\n\n| key | type | meaning |\n|---|---|---|\n");
+    for (name, property) in single {
+        let (words, meaning) = (kind(&Shape::compile(property, &root)), property["description"].as_str());
+        let _ = writeln!(out, "| `{name}` | {} | {} |", cell(&words), cell(meaning.unwrap_or("")));
     }
     for section in &sections {
         section.write(&root, &mut out);

@@ -1,6 +1,7 @@
 //! The JSON Schema of the configuration file, made from the types. It is what `ringgate schema` prints, what the
 //! reference is generated from and what a file is checked against, so the three cannot disagree.
 
+use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
 use super::Config;
@@ -8,8 +9,7 @@ use super::Config;
 /// The schema of a configuration file, JSON Schema draft 2020-12. TOML has no null, so neither has the schema: a key
 /// without a default is simply left out.
 pub fn json_schema() -> Value {
-    let mut schema = schemars::schema_for!(Config).to_value();
-    tidy(&mut schema);
+    let mut schema = of::<Config>();
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".into(), "ringgate configuration".into());
         if let Some(Value::Object(definitions)) = root.get_mut("$defs") {
@@ -20,6 +20,13 @@ pub fn json_schema() -> Value {
             }
         }
     }
+    schema
+}
+
+/// The schema of a file of another form, without titles.
+pub(super) fn of<T: JsonSchema>() -> Value {
+    let mut schema = schemars::schema_for!(T).to_value();
+    tidy(&mut schema);
     schema
 }
 

@@ -399,7 +399,7 @@ fn clusters() {
 fn unused_things_are_warned_of() {
     assert_added(
         "[[cluster]]\nname = \"d\"\nendpoints = [{ address = \"10.0.0.1:80\" }]",
-        &["2:8 warning: no route uses cluster `d`"],
+        &["2:8 warning: nothing uses cluster `d`"],
     );
     let text = FINE.replace("cluster = \"c\"", "cluster = \"c\"\nlisteners = [\"l\"]");
     let text = format!("{text}[[listener]]\nname = \"m\"\naddress = \"[::]:1\"");

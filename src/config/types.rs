@@ -16,8 +16,8 @@ pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, ProxyVersion,
 pub use listener::{HalfClose, LimitsOverride, Listener, ProxyProtocol, RiskyMethod, TimeoutsOverride};
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
 pub use policy::{
-    Authorize, ClientCert, Consumer, Cors, Cost, CountedBy, Introspect, Ip, Jwt, JwtKey, KEY_HEADER, Key,
-    OnFailure, OriginMatch, Policy, RateLimit,
+    Authorize, Basic, ClientCert, Consumer, ConsumerLimit, Cors, Cost, CountedBy, Introspect, Ip, Jwt,
+    JwtKey, KEY_HEADER, Key, OnFailure, OriginMatch, Policy, RateLimit, User,
 };
 pub use route::{
     ClusterShare, GrpcMatch, HeaderEdits, HeaderValue, Match, Redirect, Respond, Route, ValueExpression,
@@ -35,6 +35,9 @@ use super::values::{ByteSize, Span};
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// A file of further `[[consumer]]` tables, by its absolute path. It is watched: a change is taken within seconds, without a reload and
+    /// for requests to come; one that cannot be used changes nothing.
+    pub consumers: Option<String>,
     /// Threads, rings and what a whole core may hold.
     pub runtime: Runtime,
     /// Tuning of single cores; what is not set here comes from `[runtime]`.
@@ -57,6 +60,10 @@ pub struct Config {
     pub policy: Vec<Policy>,
     /// Which request goes where.
     pub route: Vec<Route>,
+    /// What stands in the file that `consumers` names.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub consumers_of_file: Vec<Consumer>,
 }
 
 /// Threads, rings and what a whole core may hold.

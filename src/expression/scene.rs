@@ -66,7 +66,7 @@ pub enum TextMap {
     Cookies,
     /// `request.params`: what the route's captures took.
     Params,
-    /// `auth`: who asks. `subject`: `sub` of the token that it shows; `consumer`: whose key it shows. Who is no one has no name.
+    /// `auth`: who asks. `subject`: `sub` of the token that it shows, or the user whose password; `consumer`: whose key it shows. Who is no one has no name.
     Auth,
     /// `request.tls.client_names`: the names and addresses that the client's certificate is for, each its own value.
     ClientNames,

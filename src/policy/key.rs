@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use aws_lc_rs::digest;
 
-use super::credential::Place;
+use super::{credential::Place, rate_limit::OwnLimit};
 
 /// How a hash is written: this, and 64 hexadecimal digits.
 const PREFIX: &str = "sha256:";
@@ -49,15 +49,57 @@ impl std::fmt::Debug for KeyHash {
 /// Whose each key is: consumers by their numbers.
 pub type Keys = HashMap<KeyHash, u32>;
 
-/// Who may ask with which key.
+/// Who uses the API. It never changes: where there are others, that is another set, so that a number means the same consumer for as long
+/// as anyone has it with its set.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    /// Their names, by their numbers.
+    names: Box<[Box<str>]>,
+    keys: Keys,
+    /// Whether each may ask, by the policy and by their numbers. `None`: all may.
+    allowed: Box<[Option<Box<[bool]>>]>,
+    /// How often each may come, if that is its own.
+    limits: Box<[Option<OwnLimit>]>,
+}
+
+impl Consumers {
+    /// `allowed`: for each policy of the table, whether each consumer may ask; `None`: all may. `limits`: how often each may come; `None`: as often as others.
+    pub fn new(
+        names: Box<[Box<str>]>,
+        keys: Keys,
+        allowed: Box<[Option<Box<[bool]>>]>,
+        limits: Box<[Option<OwnLimit>]>,
+    ) -> Self {
+        Self { names, keys, allowed, limits }
+    }
+
+    /// How often the consumer of this number may come, if that is its own.
+    pub fn limit(&self, number: u32) -> Option<&OwnLimit> {
+        self.limits.get(number as usize)?.as_ref()
+    }
+
+    /// What the consumer of this number is called.
+    pub fn name(&self, number: u32) -> &str {
+        self.names.get(number as usize).map_or("", |name| name)
+    }
+
+    /// Whether this policy lets the consumer ask. A policy that is not known lets no one.
+    fn may_ask(&self, policy: usize, number: u32) -> bool {
+        match self.allowed.get(policy) {
+            None => false,
+            Some(None) => true,
+            Some(Some(allowed)) => allowed.get(number as usize) == Some(&true),
+        }
+    }
+}
+
+/// How a key is shown.
 #[derive(Debug, Clone)]
 pub struct KeyAccess {
     /// What a key comes in.
     pub place: Place,
     /// Whether it goes on to the upstream.
     pub forward: bool,
-    /// By the number of the consumer; `None`: all of them.
-    allowed: Option<Box<[bool]>>,
 }
 
 /// What became of a key.
@@ -74,28 +116,23 @@ pub enum Shown {
 }
 
 impl KeyAccess {
-    /// `allowed`: whether each consumer may ask, by its number; `None`: all may.
-    pub fn new(place: Place, forward: bool, allowed: Option<Box<[bool]>>) -> Self {
-        Self { place, forward, allowed }
-    }
-
-    /// What the values in the key's place come to. A key that is said twice is no one's.
-    pub fn look<V: AsRef<[u8]>>(&self, mut values: impl Iterator<Item = V>, keys: &Keys) -> Shown {
+    /// What the values in the key's place come to, by the policy of this number. A key that is said twice is no one's.
+    pub fn look<V: AsRef<[u8]>>(
+        &self,
+        mut values: impl Iterator<Item = V>,
+        policy: usize,
+        consumers: &Consumers,
+    ) -> Shown {
         let key = match (values.next(), values.next()) {
             (None, _) => return Shown::Missing,
             (Some(key), None) if key.as_ref().is_empty() => return Shown::Missing,
             (Some(key), None) if key.as_ref().len() <= KEY_BYTES_MAX => key,
             (Some(_), _) => return Shown::Unknown,
         };
-        match keys.get(&KeyHash::of(key.as_ref())) {
+        match consumers.keys.get(&KeyHash::of(key.as_ref())) {
             None => Shown::Unknown,
-            Some(consumer) => {
-                let is_allowed = self
-                    .allowed
-                    .as_ref()
-                    .is_none_or(|allowed| allowed.get(*consumer as usize) == Some(&true));
-                if is_allowed { Shown::Passes(*consumer) } else { Shown::NotAllowed(*consumer) }
-            }
+            Some(consumer) if consumers.may_ask(policy, *consumer) => Shown::Passes(*consumer),
+            Some(consumer) => Shown::NotAllowed(*consumer),
         }
     }
 }
@@ -129,11 +166,15 @@ mod tests {
     #[test]
     fn who_shows_a_key() {
         let keys = Keys::from([(KeyHash::of(b"one"), 0), (KeyHash::of(b"two"), 1)]);
-        let place = Place::Header("x-api-key".into());
-        let all = KeyAccess::new(place.clone(), false, None);
-        let first = KeyAccess::new(place, false, Some([true, false].into()));
+        let names = ["first", "second"].map(Box::from).into();
+        let consumers =
+            Consumers::new(names, keys, [None, Some([true, false].into())].into(), Box::default());
+        assert_eq!([consumers.name(0), consumers.name(1), consumers.name(2)], ["first", "second", ""]);
+        let access = KeyAccess { place: Place::Header("x-api-key".into()), forward: false };
+        let (all, first, unknown) = (0, 1, 2);
         let long = [b'k'; KEY_BYTES_MAX + 1];
-        let look = |access: &KeyAccess, values: &[&[u8]]| access.look(values.iter().copied(), &keys);
+        let look = |policy: usize, values: &[&[u8]]| access.look(values.iter().copied(), policy, &consumers);
+        assert_eq!(look(unknown, &[b"one"]), Shown::NotAllowed(0));
         for (values, of_all, of_first) in [
             (&[&b"one"[..]][..], Shown::Passes(0), Shown::Passes(0)),
             (&[b"two"], Shown::Passes(1), Shown::NotAllowed(1)),
@@ -144,7 +185,7 @@ mod tests {
             (&[b""], Shown::Missing, Shown::Missing),
             (&[], Shown::Missing, Shown::Missing),
         ] {
-            assert_eq!((look(&all, values), look(&first, values)), (of_all, of_first), "{values:?}");
+            assert_eq!((look(all, values), look(first, values)), (of_all, of_first), "{values:?}");
         }
     }
 
@@ -152,10 +193,11 @@ mod tests {
         #[test]
         fn only_the_key_itself_is_a_key(key in proptest::collection::vec(any::<u8>(), 1..40), other in proptest::collection::vec(any::<u8>(), 1..40)) {
             let keys = Keys::from([(KeyHash::of(&key), 7)]);
-            let access = KeyAccess::new(Place::Query("k".into()), false, None);
+            let access = KeyAccess { place: Place::Query("k".into()), forward: false };
+            let consumers = Consumers::new(Box::default(), keys, [None].into(), Box::default());
             let expected = if other == key { Shown::Passes(7) } else { Shown::Unknown };
-            prop_assert_eq!(access.look([&other[..]].into_iter(), &keys), expected);
-            prop_assert_eq!(access.look([&key[..]].into_iter(), &keys), Shown::Passes(7));
+            prop_assert_eq!(access.look([&other[..]].into_iter(), 0, &consumers), expected);
+            prop_assert_eq!(access.look([&key[..]].into_iter(), 0, &consumers), Shown::Passes(7));
         }
 
         #[test]

@@ -60,6 +60,34 @@ impl Rate {
 /// An empty bucket is full again within this time: some 146 years.
 const FULL_NS_MAX: u64 = 1 << 62;
 
+/// How often one consumer may come, whatever others may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnLimit {
+    rate: Rate,
+    /// Requests in the time that it is about.
+    limit: u32,
+    per_ms: u64,
+}
+
+impl OwnLimit {
+    /// `limit` in `per_ms`, and `burst` of them at once; `None`: see [`Rate::new`].
+    pub fn new(limit: u32, per_ms: u64, burst: u32) -> Option<Self> {
+        Some(Self { rate: Rate::new(limit, per_ms, burst)?, limit, per_ms })
+    }
+
+    /// Appends the line that says what it is, in place of the one of the limit of this name.
+    pub fn append_line(&self, name: &str, lines: &mut Vec<u8>) {
+        lines.extend_from_slice(&line(name, self.limit, self.per_ms));
+    }
+}
+
+/// What a limit is, as responses say it.
+fn line(name: &str, limit: u32, per_ms: u64) -> Vec<u8> {
+    // draft-ietf-httpapi-ratelimit-headers-10 §3: a window is whole seconds.
+    let window = if per_ms.is_multiple_of(1000) { format!(";w={}", per_ms / 1000) } else { String::new() };
+    format!("RateLimit-Policy: \"{name}\";q={limit}{window}\r\n").into_bytes()
+}
+
 /// What is left after a request has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passed {
@@ -85,6 +113,8 @@ pub enum By {
     ClientIp,
     /// The consumer whose key it shows.
     Consumer,
+    /// The user whose password it shows, or the subject of its token.
+    Subject,
     /// The route.
     Route,
     /// The field of this name.
@@ -157,9 +187,6 @@ impl RateLimit {
             LimitFault { part: LimitPart::Limit, fault: Fault { message: message.into(), hint: None } }
         })?;
         let keys = if rule.by.is_empty() { 1 } else { rule.keys.clamp(1, KEYS_MAX) };
-        // draft-ietf-httpapi-ratelimit-headers-10 §3: a window is whole seconds.
-        let window =
-            if per_ms.is_multiple_of(1000) { format!(";w={}", per_ms / 1000) } else { String::new() };
         let expression = |source: &String, kind, part| {
             let compiled = Expression::compile(source, kind, Scope::Identity);
             compiled.map_err(|fault| LimitFault { part, fault })
@@ -168,6 +195,7 @@ impl RateLimit {
             Ok(match by {
                 CountedBy::ClientIp => By::ClientIp,
                 CountedBy::Consumer => By::Consumer,
+                CountedBy::Subject => By::Subject,
                 CountedBy::Route => By::Route,
                 CountedBy::Header(name) => By::Header(name.as_str().into()),
                 CountedBy::Claim(name) => By::Claim(name.as_str().into()),
@@ -188,19 +216,36 @@ impl RateLimit {
             },
             rate,
             limit,
-            line: format!("RateLimit-Policy: \"{name}\";q={limit}{window}\r\n").into_bytes().into(),
+            line: line(name, limit, per_ms).into(),
             buckets: Arc::new(Buckets::new(keys as usize)),
         })
     }
 
-    /// The permits that a request takes whose cost comes to this; 0: it is not counted. What is less is no cost, and counts 1.
-    pub fn cost(&self, cost: i64) -> u64 {
-        u64::try_from(cost).unwrap_or(1).min(self.rate.burst)
+    /// The permits that a request takes whose cost comes to this; 0: it is not counted. What is less is no cost, and counts 1. `own`: of whom it
+    /// is counted for.
+    pub fn cost(&self, cost: i64, own: Option<&OwnLimit>) -> u64 {
+        u64::try_from(cost).unwrap_or(1).min(self.rate_of(own).burst)
     }
 
-    /// Hashes what a request is counted by. Clients choose some of it: it is hashed with a secret of this process.
-    pub fn hasher(&self) -> impl Hasher + use<> {
-        self.buckets.hasher()
+    /// Whether consumers are counted each by themselves, so that one may have a limit of its own.
+    pub fn takes_own(&self) -> bool {
+        self.by.iter().any(|by| matches!(by, By::Consumer))
+    }
+
+    fn rate_of(&self, own: Option<&OwnLimit>) -> Rate {
+        own.map_or(self.rate, |own| own.rate)
+    }
+
+    /// Hashes what a request is counted by. Clients choose some of it: it is hashed with a secret of this process. Whoever gets other numbers of its own
+    /// has another bucket: what was taken from the one before was by another rate.
+    pub fn hasher(&self, own: Option<&OwnLimit>) -> impl Hasher + use<> {
+        let mut hasher = self.buckets.hasher();
+        if let Some(OwnLimit { rate, limit, .. }) = own {
+            hasher.write_u64(rate.interval_ns);
+            hasher.write_u64(rate.burst);
+            hasher.write_u32(*limit);
+        }
+        hasher
     }
 
     /// The line that says what the limit is.

@@ -59,6 +59,8 @@ pub enum Variable {
     Route,
     /// `{consumer.name}`: the name of the consumer whose key the request shows; nothing where none is asked for.
     Consumer,
+    /// `{auth.subject}`: the user whose password the request shows, or `sub` of its token; nothing where none is asked for.
+    Subject,
     /// `{claims.NAME}`: a claim of the token that the request shows; nothing where none is asked for.
     Claim(Box<str>),
     /// `{tls.…}`: what the connection's handshake came to.

@@ -221,6 +221,7 @@ pub(super) async fn refuse(
             .quota
             .filter(Quota::is_exceeded)
             .map(|quota| &*table.policies[quota.policy as usize].name),
+        challenge: policies::challenge(table, record),
         grpc,
     };
     let Some(mut out) = Buf::take_reserved() else { return Next::Close };

@@ -17,6 +17,7 @@ use super::{
     facts::Facts,
     generation::Generation,
     guard::guard,
+    identity::Whose,
     record::RequestId,
 };
 use crate::{
@@ -43,7 +44,8 @@ pub(super) struct Behalf {
     /// Whether the peer's forwarding fields are believed.
     pub(super) is_trusted: bool,
     pub(super) id: RequestId,
-    pub(super) consumer: Option<u32>,
+    pub(super) consumer: Option<Whose>,
+    pub(super) user: Option<Rc<str>>,
     pub(super) claims: Option<Rc<Claims>>,
     /// Whole lines that go upstream beside what the request itself has.
     pub(super) lines: Vec<u8>,
@@ -58,7 +60,8 @@ impl Behalf {
             client: facts.client,
             is_trusted: facts.is_trusted,
             id: x.record.id.clone(),
-            consumer: x.record.consumer,
+            consumer: x.record.consumer.clone(),
+            user: x.record.user.clone(),
             claims: x.record.claims.clone(),
             lines,
         }

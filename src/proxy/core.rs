@@ -7,14 +7,19 @@ use std::{
     sync::Arc,
 };
 
-use super::{generation::Generation, secure::Handshakes, slot::Slots};
+use super::{
+    generation::Generation,
+    passwords::{Passwords, TrialLane},
+    secure::Handshakes,
+    slot::Slots,
+};
 use crate::{
     buf,
     clock::{Clock, Deadlines, Timer},
     config::types::LogFormat,
     http::{request::RequestHead, response::ResponseHead},
     net,
-    policy::jose,
+    policy::{jose, key::Consumers, password::Users},
     route::Captures,
     table::Table,
     telemetry::{date::DateCache, figures::Figures, log_queue::LogBatcher},
@@ -38,9 +43,11 @@ pub struct CoreOptions {
     pub tickets: TicketKeys,
     /// TLS handshakes under way at once.
     pub max_handshakes: usize,
+    /// The way to those who try passwords, if any are asked for.
+    pub passwords: Option<TrialLane>,
 }
 
-/// What connections to come are secured with.
+/// What connections to come are secured with, and requests to come are judged by.
 #[derive(Debug, Clone)]
 pub enum Renewal {
     /// The keys of session tickets.
@@ -51,6 +58,10 @@ pub enum Renewal {
     Cluster(usize, Arc<ClientTls>),
     /// The keys that the issuer of a policy's tokens publishes, by the policy's place in the table.
     Published(usize, Arc<[jose::Key]>),
+    /// Who uses the API.
+    Consumers(Arc<Consumers>),
+    /// The users of a policy, by its place in the table.
+    Users(usize, Arc<Users>),
 }
 
 /// One core's own things.
@@ -81,6 +92,7 @@ pub struct Core {
     pub(super) slots: Slots,
     tickets: RefCell<TicketKeys>,
     pub(super) handshakes: Handshakes,
+    pub(super) passwords: Passwords,
     complained_ms: Cell<u64>,
 }
 
@@ -119,7 +131,7 @@ impl Core {
     /// # Errors
     /// Randomness or memory for TLS ran out.
     pub fn new(options: CoreOptions) -> Result<Rc<Self>, rustls::Error> {
-        let CoreOptions { worker, workers, seed, log, table, tickets, max_handshakes } = options;
+        let CoreOptions { worker, workers, seed, log, table, tickets, max_handshakes, passwords } = options;
         let pools = Pools::default();
         let figures = Figures::new(table.routes.len(), table.endpoints, table.policies.len());
         let generation = Generation::new(0, table, &tickets, &pools, (worker, workers))?;
@@ -145,11 +157,12 @@ impl Core {
             slots: Slots::default(),
             tickets: RefCell::new(tickets),
             handshakes: Handshakes::new(max_handshakes),
+            passwords: Passwords::new(passwords),
             complained_ms: Cell::new(0),
         }))
     }
 
-    /// Takes new keys, or other certificates, for connections to come. What cannot be taken leaves the old in force.
+    /// Takes new keys, other certificates or other consumers, for what is to come. What cannot be taken leaves the old in force.
     pub fn renew(&self, renewal: &Renewal) {
         let secrets = &self.generation.borrow().secrets;
         let renewed = match renewal {
@@ -164,10 +177,24 @@ impl Core {
                 self.generation.borrow().take_published(*policy, keys);
                 Ok(())
             }
+            Renewal::Users(policy, users) => {
+                self.generation.borrow().take_users(*policy, users);
+                Ok(())
+            }
+            Renewal::Consumers(consumers) => {
+                self.generation.borrow().take_consumers(consumers);
+                Ok(())
+            }
         };
         if let Err(error) = renewed {
             tracing::error!(core = self.worker, %error, "new keys cannot be taken; the old ones stay");
         }
+    }
+
+    /// Takes the answer to a password that was tried.
+    pub fn take_trial(&self, number: u64, is_right: bool) {
+        self.figures.borrow_mut().counters.passwords_tried += 1;
+        self.passwords.answer(number, is_right);
     }
 
     /// The generation in force.

@@ -32,6 +32,14 @@ pub enum Error {
     KeyMissing,
     /// The API key is no one's.
     KeyUnknown,
+    /// There is no name and password.
+    PasswordMissing,
+    /// What is shown is no name and password.
+    PasswordMalformed,
+    /// The password is not the user's, or there is no such user.
+    PasswordWrong,
+    /// Too many passwords wait to be verified.
+    PasswordsBusy,
     /// There is no token.
     TokenMissing,
     /// The token is not to be believed.

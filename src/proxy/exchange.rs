@@ -16,6 +16,7 @@ use super::{
     error::Error,
     facts::Facts,
     generation::{ClusterState, EndpointState, Generation},
+    identity::Known,
     policies::{self, Preflight},
     record::{Kept, Record},
     relay::{Stall, settled},
@@ -175,10 +176,7 @@ fn is_told(
 ) -> bool {
     let trusted = &generation.table.listeners[connection.listener].trusted;
     let as_sent = head.path.bytes(bytes);
-    let claims = OnceCell::new();
-    if let Some(own) = &record.claims {
-        let _ = claims.set(Rc::clone(own));
-    }
+    let (claims, known) = (OnceCell::new(), Known::default());
     let facts = Facts {
         is_secured: connection.stream.session().is_some(),
         is_stream: connection.is_stream,
@@ -194,14 +192,15 @@ fn is_told(
         client: record.client,
         is_trusted: forwarded::is_trusted(connection.ends.peer.ip(), trusted),
         id: record.id.as_bytes(),
-        consumer: record.consumer.map(|consumer| &*generation.table.consumers[consumer as usize]),
+        known: Some(&known),
         claims: Some(&claims),
-        hidden: [None; 2],
+        hidden: [None; 4],
         granted: None,
         hides: false,
         unix_us: core.clock.unix_us(record.began_us),
         failed: Some(&core.expressions_failed),
     };
+    facts.know(record);
     let captures = Captures::default();
     let seen = Seen::new(&facts, Params::new(&[], &captures, b"")).over(record.outcome(core));
     facts.asked(|| when.holds(&seen)).unwrap_or(true)
@@ -218,7 +217,7 @@ async fn serve_request(
     let bytes = &*bytes;
     let as_sent = head.path.bytes(bytes);
     let session = x.connection.stream.session().cloned();
-    let (claims, granted) = (OnceCell::new(), OnceCell::new());
+    let (claims, granted, known) = (OnceCell::new(), OnceCell::new(), Known::default());
     let mut facts = Facts {
         is_secured: session.is_some(),
         is_stream: x.connection.is_stream,
@@ -230,9 +229,9 @@ async fn serve_request(
         client: x.connection.ends.peer.ip(),
         is_trusted: false,
         id: &[],
-        consumer: None,
+        known: Some(&known),
         claims: Some(&claims),
-        hidden: [None; 2],
+        hidden: [None; 4],
         granted: Some(&granted),
         hides: false,
         unix_us: x.core.clock.unix_us(x.record.began_us),
@@ -252,6 +251,8 @@ async fn serve_request(
     request.is_complete = body.is_done();
     x.record.received = request.consumed as u64;
     let tail = &*tail;
+    // While the request waits, what the client sends can only be its next one.
+    let may_watch = request.is_complete && tail.len() == taken.consumed;
 
     let canonical = canonical_path(head, as_sent, x.listener, path).map_err(Error::Path)?;
     x.record.is_canonical = canonical == Canonical::AsIs;
@@ -262,7 +263,6 @@ async fn serve_request(
     };
     admit(&facts, x.listener)?;
     let table = &x.generation.table;
-    let may_watch = body.is_done() && tail.len() == taken.consumed;
     let (found, Attached { route, chain }) = if let Some(inner) = &x.connection.inner {
         (None, inner.behalf.attached)
     } else {
@@ -284,14 +284,9 @@ async fn serve_request(
         }
         let Some(found) = x.listener.router.find(&facts, captures) else {
             let params = x.listener.router.params(None, captures, facts.path);
-            let chain = x.listener.chain;
-            if policies::wait(table, chain) {
-                let waiting = Waiting { is_done: body.is_done(), may_watch, lines };
-                if let Some(next) = policies::admitted(x, &mut facts, chain, params, waiting).await? {
-                    return Ok(next);
-                }
-            } else {
-                policies::admit(x, &mut facts, chain, params)?;
+            let waiting = Waiting { is_done: body.is_done(), may_watch, lines };
+            if let Some(next) = policies::admit(x, &mut facts, (x.listener.chain, params), waiting).await? {
+                return Ok(next);
             }
             return Err(Error::NoRoute);
         };
@@ -301,13 +296,9 @@ async fn serve_request(
     x.record.chain = chain;
     let route = &table.routes[route as usize];
     let params = x.listener.router.params(found, captures, facts.path);
-    if policies::wait(table, chain) {
-        let waiting = Waiting { is_done: body.is_done(), may_watch, lines };
-        if let Some(next) = policies::admitted(x, &mut facts, chain, params, waiting).await? {
-            return Ok(next);
-        }
-    } else {
-        policies::admit(x, &mut facts, chain, params)?;
+    let waiting = Waiting { is_done: body.is_done(), may_watch, lines };
+    if let Some(next) = policies::admit(x, &mut facts, (chain, params), waiting).await? {
+        return Ok(next);
     }
     x.connection.deadline.set(Timer::Exchange, facts.timeout_ms(route.timeout_ms));
     body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
@@ -506,8 +497,10 @@ impl Exchange<'_> {
             facts.client = behalf.client;
             self.record.client = behalf.client;
             self.record.id.clone_from(&behalf.id);
-            self.record.consumer = behalf.consumer;
+            self.record.consumer.clone_from(&behalf.consumer);
+            self.record.user.clone_from(&behalf.user);
             self.record.claims.clone_from(&behalf.claims);
+            facts.know(self.record);
             return;
         }
         facts.is_trusted = forwarded::is_trusted(facts.client, &self.listener.trusted);

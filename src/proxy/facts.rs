@@ -8,7 +8,11 @@ use std::{
     rc::Rc,
 };
 
-use super::seen::Seen;
+use super::{
+    identity::{Known, Whose},
+    record::Record,
+    seen::Seen,
+};
 use crate::{
     expression::{Expression, Failed},
     http::{
@@ -33,7 +37,7 @@ use crate::{
 };
 
 /// Where credentials came that are not for the upstream to see: of each policy that asks for one.
-pub(super) type Hidden<'f> = [Option<&'f Place>; 2];
+pub(super) type Hidden<'f> = [Option<&'f Place>; 4];
 
 /// A request as parsed.
 #[derive(Clone, Copy)]
@@ -57,8 +61,8 @@ pub(super) struct Facts<'f> {
     pub(super) is_trusted: bool,
     /// `X-Request-Id`.
     pub(super) id: &'f [u8],
-    /// The consumer whose key it shows.
-    pub(super) consumer: Option<&'f str>,
+    /// Who asks, as far as it is known.
+    pub(super) known: Option<&'f Known>,
     /// What the token that it shows says.
     pub(super) claims: Option<&'f OnceCell<Rc<Claims>>>,
     /// What is not for the upstream to see.
@@ -88,6 +92,28 @@ impl<'f> Facts<'f> {
 
     pub(super) fn query(&self) -> Option<&'f [u8]> {
         self.head.query.map(|query| query.bytes(self.bytes))
+    }
+
+    /// The name of the consumer whose key it shows.
+    pub(super) fn consumer(&self) -> Option<&'f str> {
+        self.known.and_then(|known| known.consumer.get()).map(Whose::name)
+    }
+
+    /// The user whose password it shows, or the subject of its token.
+    pub(super) fn subject(&self) -> Option<&'f str> {
+        let of_token = self.claims.and_then(OnceCell::get).and_then(|claims| claims.subject());
+        of_token.or_else(|| self.known.and_then(|known| known.user.get()).map(|user| &**user))
+    }
+
+    /// Takes over what an exchange has found out about who asks.
+    pub(super) fn know(&self, record: &Record) {
+        if let Some(known) = self.known {
+            record.consumer.iter().for_each(|consumer| drop(known.consumer.set(consumer.clone())));
+            record.user.iter().for_each(|user| drop(known.user.set(Rc::clone(user))));
+        }
+        if let (Some(place), Some(claims)) = (self.claims, &record.claims) {
+            let _ = place.set(Rc::clone(claims));
+        }
     }
 
     /// Has a credential not go on to the upstream.
@@ -363,7 +389,8 @@ impl Variables for RouteFacts<'_> {
             Variable::Method => value.put(facts.method()),
             Variable::Scheme => value.put(facts.scheme().as_bytes()),
             Variable::Route => value.put(self.route.name.as_bytes()),
-            Variable::Consumer => value.put(facts.consumer.unwrap_or_default().as_bytes()),
+            Variable::Consumer => value.put(facts.consumer().unwrap_or_default().as_bytes()),
+            Variable::Subject => value.put(facts.subject().unwrap_or_default().as_bytes()),
             Variable::Claim(name) => {
                 if let Some(claim) = facts.claims.and_then(OnceCell::get).and_then(|claims| claims.text(name))
                 {

@@ -4,11 +4,15 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
 };
 
-use super::secure::Secrets;
+use super::{identity::Roll, secure::Secrets};
 use crate::{
-    policy::{introspect::Introspected, jose::Key, jwt::Verified, rate_limit::Leases},
+    policy::{
+        basic::Remembered, introspect::Introspected, jose::Key, jwt::Verified, key::Consumers,
+        password::Users, rate_limit::Leases,
+    },
     table::{Policy, Rule, Table},
     tls::TicketKeys,
     upstream::{
@@ -36,6 +40,12 @@ pub struct Generation {
     pub(super) introspected: RefCell<Introspected>,
     /// Keys that issuers publish, by policy; `None`: they are not here yet.
     pub(super) published: RefCell<Vec<Option<Rc<[Key]>>>>,
+    /// The users of policies that ask for passwords, by the table's policies.
+    pub(super) users: RefCell<Vec<Option<Arc<Users>>>>,
+    /// Those of them who have shown theirs.
+    pub(super) remembered: RefCell<Remembered>,
+    /// Who uses the API now.
+    pub(super) consumers: RefCell<Rc<Roll>>,
     /// What this core has of the host's rate limits, by the table's policies.
     pub(super) leases: RefCell<Vec<Option<Leases>>>,
 }
@@ -102,6 +112,7 @@ impl Generation {
             | Rule::Ip(_)
             | Rule::ClientCert(_)
             | Rule::Key(_)
+            | Rule::Basic(_)
             | Rule::Jwt(_)
             | Rule::Introspect(_)
             | Rule::Authorize(_)
@@ -110,7 +121,48 @@ impl Generation {
         let leases = RefCell::new(leases.collect());
         let published = RefCell::new(vec![None; table.policies.len()]);
         let (verified, introspected) = (RefCell::default(), RefCell::default());
-        Ok(Self { number, table, clusters, splits, secrets, verified, introspected, published, leases })
+        let users = table.policies.iter().map(|policy| match &policy.rule {
+            Rule::Basic(access) => Some(Arc::clone(&access.users)),
+            Rule::Cors(_)
+            | Rule::Ip(_)
+            | Rule::ClientCert(_)
+            | Rule::Key(_)
+            | Rule::Jwt(_)
+            | Rule::Introspect(_)
+            | Rule::Authorize(_)
+            | Rule::Allow(_)
+            | Rule::RateLimit(_) => None,
+        });
+        let users = RefCell::new(users.collect());
+        let remembered = RefCell::new(Remembered::new().ok_or(rustls::Error::FailedToGetRandomBytes)?);
+        let consumers = RefCell::new(Rc::new(Roll(Arc::clone(&table.consumers))));
+        Ok(Self {
+            number,
+            table,
+            clusters,
+            splits,
+            secrets,
+            verified,
+            introspected,
+            published,
+            users,
+            remembered,
+            consumers,
+            leases,
+        })
+    }
+
+    /// Takes the users of the policy of this number. No one is remembered any longer: each shows a password that is right now.
+    pub(super) fn take_users(&self, policy: usize, users: &Arc<Users>) {
+        if let Some(slot) = self.users.borrow_mut().get_mut(policy) {
+            *slot = Some(Arc::clone(users));
+        }
+        self.remembered.borrow_mut().forget();
+    }
+
+    /// Takes another set of consumers. Exchanges under way keep the one in which they found theirs.
+    pub(super) fn take_consumers(&self, consumers: &Arc<Consumers>) {
+        *self.consumers.borrow_mut() = Rc::new(Roll(Arc::clone(consumers)));
     }
 
     /// Takes the keys that an issuer publishes now, for the policy of this number.
@@ -130,6 +182,7 @@ impl Generation {
             | Rule::Ip(_)
             | Rule::ClientCert(_)
             | Rule::Key(_)
+            | Rule::Basic(_)
             | Rule::Jwt(_)
             | Rule::Introspect(_)
             | Rule::Authorize(_)

@@ -1,9 +1,10 @@
 //! Policies at their places in an exchange: what is asked of them, and what their answers come to. What each of them means is
 //! [`crate::policy`]'s to know.
 
-use std::{borrow::Cow, future::Future, hash::Hasher as _, net::IpAddr, pin::Pin, rc::Rc};
+use std::{borrow::Cow, hash::Hasher as _, net::IpAddr, rc::Rc};
 
 use super::{
+    acquire::waited,
     answer::answer_preflight,
     consult::{self, Waiting},
     core::Core,
@@ -11,6 +12,8 @@ use super::{
     exchange::{Exchange, Next},
     facts::Facts,
     generation::Generation,
+    identity::Whose,
+    passwords::WAIT_MAX_MS,
     record::{Quota, Record},
     seen::Seen,
 };
@@ -22,16 +25,17 @@ use crate::{
         method::Method,
     },
     policy::{
+        basic::{CredentialFault, Credentials, UserAccess},
         cookie,
         cors::Cors,
         credential::Place,
         jwt::TokenAccess,
         key::{KeyAccess, Shown},
-        rate_limit::{By, Cost, Passed, RateLimit, Refused},
+        rate_limit::{By, Cost, OwnLimit, Passed, RateLimit, Refused},
         token::{self, TokenFault},
     },
     route::{Captures, Params, RequestView, query_values},
-    table::{Listener, NO_POLICIES, Policy, Rule, Table},
+    table::{Chain, Listener, NO_POLICIES, Policy, Rule, Table},
     telemetry::text::append_decimal,
 };
 
@@ -125,15 +129,24 @@ pub(super) async fn answer(
     answer_preflight(x, asked.facts, body, lines).await
 }
 
-/// Asks the policies of a chain, one after the other, whether a request may pass, and notes what they find out about it.
+/// Asks the policies of a chain, one after the other, whether a request may pass, and notes what they find out about it. Where one of them answers the
+/// request itself, it is told what becomes of the connection.
 #[inline]
-pub(super) fn admit<'f, 'x: 'f>(
+pub(super) async fn admit<'f, 'x: 'f>(
     x: &mut Exchange<'x>,
     facts: &mut Facts<'f>,
-    chain: u32,
-    params: Params<'_>,
-) -> Result<(), Error> {
-    if chain == NO_POLICIES { Ok(()) } else { ask(x, facts, chain, params) }
+    (chain, params): (u32, Params<'_>),
+    waiting: Waiting<'_>,
+) -> Result<Option<Next>, Error> {
+    if chain == NO_POLICIES {
+        return Ok(None);
+    }
+    let chain = &x.generation.table.chains[chain as usize];
+    if chain.waits() {
+        // On the heap: exchanges that do not wait need no room for it.
+        return Box::pin(ask_waiting(x, facts, (chain, params), waiting)).await;
+    }
+    ask(x, facts, chain, params).map(|()| None)
 }
 
 /// Not inlined: an exchange without policies is not to be larger for them.
@@ -141,61 +154,52 @@ pub(super) fn admit<'f, 'x: 'f>(
 fn ask<'f, 'x: 'f>(
     x: &mut Exchange<'x>,
     facts: &mut Facts<'f>,
-    chain: u32,
+    chain: &Chain,
     params: Params<'_>,
 ) -> Result<(), Error> {
-    let generation = x.generation;
-    let table = &generation.table;
-    let chain = &table.chains[chain as usize];
     for at in chain.asked() {
-        ask_one(x, facts, at, params)?;
+        let passes = ask_one(x, facts, at, params);
+        note(x, at, passes)?;
     }
     if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits, params) }
 }
 
-/// Whether some policy of a chain asks someone else.
+/// The same, where some have to wait for their answers.
+async fn ask_waiting<'f, 'x: 'f>(
+    x: &mut Exchange<'x>,
+    facts: &mut Facts<'f>,
+    (chain, params): (&Chain, Params<'_>),
+    mut waiting: Waiting<'_>,
+) -> Result<Option<Next>, Error> {
+    let generation: &'x Generation = x.generation;
+    for at in chain.asked() {
+        let passes = match &generation.table.policies[at].rule {
+            Rule::Basic(access) => admit_user(x, facts, (at, access), waiting.may_watch).await,
+            Rule::Introspect(access) => consult::introspect(x, facts, (at, access), &mut waiting).await,
+            Rule::Authorize(door) => match consult::authorize(x, facts, door, &mut waiting).await {
+                Ok(Some(next)) => {
+                    x.core.figures.borrow_mut().on_policy(at, false);
+                    return Ok(Some(next));
+                }
+                answer => answer.map(|_| ()),
+            },
+            _ => ask_one(x, facts, at, params),
+        };
+        note(x, at, passes)?;
+    }
+    if !chain.rate_limits.is_empty() {
+        count(x, facts, &chain.rate_limits, params)?;
+    }
+    Ok(None)
+}
+
+fn note(x: &Exchange<'_>, at: usize, passes: Result<(), Error>) -> Result<(), Error> {
+    x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
+    passes
+}
+
+/// Asks one policy that knows its answer at once.
 #[inline]
-pub(super) fn wait(table: &Table, chain: u32) -> bool {
-    chain != NO_POLICIES && table.chains[chain as usize].waits
-}
-
-/// As [`admit`], where some policy asks someone else. What becomes of the connection is told where the request is answered by that.
-///
-/// On the heap: an exchange whose policies do not wait needs no room for it.
-pub(super) fn admitted<'a, 'f, 'x: 'f>(
-    x: &'a mut Exchange<'x>,
-    facts: &'a mut Facts<'f>,
-    chain: u32,
-    params: Params<'a>,
-    mut waiting: Waiting<'a>,
-) -> Pin<Box<dyn Future<Output = Result<Option<Next>, Error>> + 'a>> {
-    Box::pin(async move {
-        let generation: &'x Generation = x.generation;
-        let chain = &generation.table.chains[chain as usize];
-        for at in chain.asked() {
-            let answer = match &generation.table.policies[at].rule {
-                Rule::Authorize(door) => consult::authorize(x, facts, door, &mut waiting).await,
-                Rule::Introspect(access) => {
-                    consult::introspect(x, facts, (at, access), &mut waiting).await.map(|()| None)
-                }
-                _ => {
-                    ask_one(x, facts, at, params)?;
-                    continue;
-                }
-            };
-            x.core.figures.borrow_mut().on_policy(at, matches!(answer, Ok(None)));
-            if let Some(next) = answer? {
-                return Ok(Some(next));
-            }
-        }
-        if !chain.rate_limits.is_empty() {
-            count(x, facts, &chain.rate_limits, params)?;
-        }
-        Ok(None)
-    })
-}
-
-/// Asks one policy that needs no one else.
 fn ask_one<'f, 'x: 'f>(
     x: &mut Exchange<'x>,
     facts: &mut Facts<'f>,
@@ -203,8 +207,7 @@ fn ask_one<'f, 'x: 'f>(
     params: Params<'_>,
 ) -> Result<(), Error> {
     let generation: &'x Generation = x.generation;
-    let table = &generation.table;
-    let passes = match &table.policies[at].rule {
+    match &generation.table.policies[at].rule {
         Rule::Ip(access) if access.admits(facts.client) => Ok(()),
         Rule::Ip(_) => Err(Error::IpRefused),
         Rule::ClientCert(access) => match facts.session.and_then(|session| session.peer.as_ref()) {
@@ -212,7 +215,7 @@ fn ask_one<'f, 'x: 'f>(
             Some(_) => Err(Error::CertificateRefused),
             None => Err(Error::CertificateMissing),
         },
-        Rule::Key(access) => admit_key(access, table, x.record, facts),
+        Rule::Key(access) => admit_key((at, access), generation, x.record, facts),
         Rule::Jwt(access) => admit_token((at, access), x.core, generation, x.record, facts),
         // What has no value allows nothing.
         Rule::Allow(expression) => {
@@ -222,11 +225,62 @@ fn ask_one<'f, 'x: 'f>(
                 Ok(false) | Err(_) => Err(Error::NotAllowed),
             }
         }
-        // They are asked by themselves, before and after, or by those that wait.
-        Rule::Cors(_) | Rule::RateLimit(_) | Rule::Introspect(_) | Rule::Authorize(_) => Ok(()),
+        // They wait, and no one passes by being asked in the wrong place.
+        Rule::Basic(_) => Err(Error::PasswordsBusy),
+        Rule::Introspect(_) => Err(Error::IntrospectFailed),
+        Rule::Authorize(_) => Err(Error::AuthorizeFailed),
+        // They are asked by themselves, before and after.
+        Rule::Cors(_) | Rule::RateLimit(_) => Ok(()),
+    }
+}
+
+/// A user shows a password: one that was right not long ago, or one that is tried now.
+async fn admit_user<'f, 'x: 'f>(
+    x: &mut Exchange<'x>,
+    facts: &mut Facts<'f>,
+    (at, access): (usize, &'f UserAccess),
+    may_watch: bool,
+) -> Result<(), Error> {
+    let core = x.core;
+    let generation: &'x Generation = x.generation;
+    let credentials =
+        Credentials::read(facts.values(FieldName::Authorization)).map_err(|fault| match fault {
+            CredentialFault::Missing => Error::PasswordMissing,
+            CredentialFault::Malformed => Error::PasswordMalformed,
+        })?;
+    let mark = generation.remembered.borrow().mark(at, &credentials);
+    let known = generation.remembered.borrow_mut().user(&mark, core.clock.now_ms());
+    let user = match known {
+        Some(user) => user,
+        None => {
+            let users = generation.users.borrow()[at].clone().ok_or(Error::PasswordWrong)?;
+            let waiting = core.passwords.ask(mark, &credentials, &users, facts.client)?;
+            let user: Rc<str> = credentials.name().into();
+            drop((credentials, users));
+            let limit = (WAIT_MAX_MS, Error::PasswordsBusy);
+            if !waited(x, may_watch, limit, |cx| waiting.poll(cx)).await? {
+                return Err(Error::PasswordWrong);
+            }
+            let until_ms = core.clock.now_ms() + access.remembered_ms;
+            // Where there are other users by now, no one will have this mark again.
+            generation.remembered.borrow_mut().remember(mark, Rc::clone(&user), until_ms);
+            user
+        }
     };
-    x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
-    passes
+    x.record.user = Some(Rc::clone(&user));
+    if let Some(known) = facts.known {
+        let _ = known.user.set(user);
+    }
+    if !access.forward {
+        facts.hide(&access.place);
+    }
+    Ok(())
+}
+
+/// The line with which the policies of a request ask for a password, if they do.
+pub(super) fn challenge<'t>(table: &'t Table, record: &Record) -> &'t [u8] {
+    let basic = table.chains[record.chain as usize].basic.map(|at| &table.policies[at].rule);
+    if let Some(Rule::Basic(access)) = basic { access.challenge() } else { &[] }
 }
 
 /// Asks the rate limits, each of which counts the request, or none of them.
@@ -236,31 +290,33 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Para
     let now_ns = core.clock.host_ns();
     let mut leases = generation.leases.borrow_mut();
     // What has counted it so far; a limit that is alone has nothing to take back.
-    let mut counted: Vec<(usize, u64, u64)> = Vec::new();
+    let mut counted: Vec<(usize, u64, u64, Option<&OwnLimit>)> = Vec::new();
     for at in limits.iter().copied() {
         let (Rule::RateLimit(limit), Some(own)) = (&table.policies[at].rule, &mut leases[at]) else {
             continue;
         };
-        let key = counted_by(limit, facts, record, table, params);
-        let cost = cost_of(limit, facts, params);
+        let whose = facts.known.filter(|_| limit.takes_own()).and_then(|known| known.consumer.get());
+        let numbers = whose.and_then(Whose::limit);
+        let key = counted_by((limit, numbers), facts, record, table, params);
+        let cost = cost_of((limit, numbers), facts, params);
         if cost == 0 {
             core.figures.borrow_mut().on_policy(at, true);
             continue;
         }
-        let answer = own.take(key, cost, now_ns);
+        let answer = own.take(key, cost, now_ns, numbers);
         core.figures.borrow_mut().on_policy(at, answer.is_ok());
-        let quota = quota(at, answer);
+        let quota = quota(at, answer, numbers.is_some());
         if answer.is_err() {
             record.quota = Some(quota);
-            for (before, key, cost) in counted {
+            for (before, key, cost, numbers) in counted {
                 if let Some(own) = &mut leases[before] {
-                    own.put_back(key, cost, now_ns);
+                    own.put_back(key, cost, now_ns, numbers);
                 }
             }
             return Err(Error::QuotaExceeded);
         }
         if limits.len() > 1 {
-            counted.push((at, key, cost));
+            counted.push((at, key, cost, numbers));
         }
         if limit.announces && record.quota.is_none_or(|other| quota.left < other.left) {
             record.quota = Some(quota);
@@ -270,40 +326,42 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Para
 }
 
 /// What a request costs.
-fn cost_of(limit: &RateLimit, facts: &Facts<'_>, params: Params<'_>) -> u64 {
+fn cost_of((limit, own): (&RateLimit, Option<&OwnLimit>), facts: &Facts<'_>, params: Params<'_>) -> u64 {
     match &limit.cost {
-        Cost::Fixed(cost) => *cost,
+        Cost::Fixed(cost) if own.is_none() => *cost,
+        Cost::Fixed(cost) => limit.cost(i64::try_from(*cost).unwrap_or(i64::MAX), own),
         Cost::Expression(expression) => {
             let cost = facts.asked(|| expression.number(&Seen::new(facts, params)));
-            limit.cost(cost.unwrap_or(1))
+            limit.cost(cost.unwrap_or(1), own)
         }
     }
 }
 
-fn quota(at: usize, answer: Result<Passed, Refused>) -> Quota {
+fn quota(at: usize, answer: Result<Passed, Refused>, is_own: bool) -> Quota {
     let seconds = |ns: u64| u32::try_from(ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
     let (left, full_ns, retry_s) = match answer {
         Ok(Passed { left, full_ns }) => (left, full_ns, 0),
         Err(Refused { retry_ns, full_ns }) => (0, full_ns, seconds(retry_ns).max(1)),
     };
     let left = u32::try_from(left).unwrap_or(u32::MAX);
-    Quota { policy: at as u32, left, full_s: seconds(full_ns), retry_s }
+    Quota { policy: at as u32, left, full_s: seconds(full_ns), retry_s, is_own }
 }
 
 /// By what a limit counts a request, hashed. What it does not have is replaced by its client's address, which is no one else's either.
 fn counted_by(
-    limit: &RateLimit,
+    (limit, own): (&RateLimit, Option<&OwnLimit>),
     facts: &Facts<'_>,
     record: &Record,
     table: &Table,
     params: Params<'_>,
 ) -> u64 {
-    let mut hasher = limit.hasher();
+    let mut hasher = limit.hasher(own);
     for by in &limit.by {
         let text;
         let value = match by {
             By::ClientIp => None,
-            By::Consumer => facts.consumer.map(str::as_bytes),
+            By::Consumer => facts.consumer().map(str::as_bytes),
+            By::Subject => facts.subject().map(str::as_bytes),
             By::Route => Some(record.route.map_or(&b""[..], |route| table.routes[route].name.as_bytes())),
             By::Header(name) => facts.value_of(name.as_bytes()),
             By::Claim(name) => {
@@ -386,27 +444,31 @@ pub(super) fn token_error(fault: TokenFault) -> Error {
 }
 
 fn admit_key<'f>(
-    access: &'f KeyAccess,
-    table: &'f Table,
+    (at, access): (usize, &'f KeyAccess),
+    generation: &Generation,
     record: &mut Record,
     facts: &mut Facts<'f>,
 ) -> Result<(), Error> {
-    let shown = shown(facts, &access.place, |values| access.look(values, &table.keys));
-    if let Shown::Passes(consumer) | Shown::NotAllowed(consumer) = shown {
-        record.consumer = Some(consumer);
+    let consumers = generation.consumers.borrow();
+    let shown = shown(facts, &access.place, |values| access.look(values, at, &consumers.0));
+    let (consumer, passes) = match shown {
+        Shown::Passes(consumer) => (consumer, true),
+        Shown::NotAllowed(consumer) => (consumer, false),
+        Shown::Unknown => return Err(Error::KeyUnknown),
+        Shown::Missing => return Err(Error::KeyMissing),
+    };
+    let whose = Whose::new(Rc::clone(&consumers), consumer);
+    record.consumer = Some(whose.clone());
+    if !passes {
+        return Err(Error::KeyNotAllowed);
     }
-    match shown {
-        Shown::Passes(consumer) => {
-            facts.consumer = Some(&table.consumers[consumer as usize]);
-            if !access.forward {
-                facts.hide(&access.place);
-            }
-            Ok(())
-        }
-        Shown::NotAllowed(_) => Err(Error::KeyNotAllowed),
-        Shown::Unknown => Err(Error::KeyUnknown),
-        Shown::Missing => Err(Error::KeyMissing),
+    if let Some(known) = facts.known {
+        let _ = known.consumer.set(whose);
     }
+    if !access.forward {
+        facts.hide(&access.place);
+    }
+    Ok(())
 }
 
 /// Appends the lines that policies add to every response, the gateway's own included.
@@ -422,16 +484,19 @@ pub(super) fn append_response_lines(
         cors.append_response(origin(fields, bytes), lines);
     }
     if let Some(quota) = record.quota {
-        append_quota(table, quota, lines);
+        append_quota(table, record, quota, lines);
     }
 }
 
 /// What is left (draft-ietf-httpapi-ratelimit-headers-10 §4), and when to come again (RFC 9110 §10.2.3).
-fn append_quota(table: &Table, quota: Quota, lines: &mut Vec<u8>) {
+fn append_quota(table: &Table, record: &Record, quota: Quota, lines: &mut Vec<u8>) {
     let Policy { name, rule: Rule::RateLimit(limit) } = &table.policies[quota.policy as usize] else {
         return;
     };
-    lines.extend_from_slice(limit.line());
+    match record.consumer.as_ref().filter(|_| quota.is_own).and_then(Whose::limit) {
+        Some(own) => own.append_line(name, lines),
+        None => lines.extend_from_slice(limit.line()),
+    }
     lines.extend_from_slice(b"RateLimit: \"");
     lines.extend_from_slice(name.as_bytes());
     lines.extend_from_slice(b"\";r=");
@@ -455,6 +520,7 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
         Rule::Ip(_)
         | Rule::ClientCert(_)
         | Rule::Key(_)
+        | Rule::Basic(_)
         | Rule::Jwt(_)
         | Rule::Introspect(_)
         | Rule::Authorize(_)

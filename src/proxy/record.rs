@@ -9,6 +9,7 @@ use super::{
     connection::Connection,
     core::{Core, Log},
     error::Error,
+    identity::Whose,
     outgoing::Progress,
     reply::{CLIENT_GONE, Reason, reply},
     seen::Outcome,
@@ -133,6 +134,8 @@ pub(super) struct Quota {
     pub(super) full_s: u32,
     /// Until the request would pass; 0: it has passed.
     pub(super) retry_s: u32,
+    /// Whether it is the consumer's own limit.
+    pub(super) is_own: bool,
 }
 
 impl Quota {
@@ -153,8 +156,10 @@ pub(super) struct Record {
     pub(super) route: Option<usize>,
     /// Its policies: an index of the table's chains.
     pub(super) chain: u32,
-    /// Whose key it shows: an index of the table's consumers.
-    pub(super) consumer: Option<u32>,
+    /// Whose key it shows.
+    pub(super) consumer: Option<Whose>,
+    /// The user whose password it shows.
+    pub(super) user: Option<Rc<str>>,
     /// What the token that it shows says.
     pub(super) claims: Option<Rc<Claims>>,
     /// What is left to who asks.
@@ -190,6 +195,7 @@ impl Record {
             route: None,
             chain: 0,
             consumer: None,
+            user: None,
             claims: None,
             quota: None,
             cluster: None,
@@ -363,8 +369,8 @@ impl Record {
                 subject: &peer.subject,
                 names: &peer.all_names,
             }),
-            consumer: self.consumer.map(|consumer| &*table.consumers[consumer as usize]),
-            subject: self.claims.as_ref().and_then(|claims| claims.subject()),
+            consumer: self.consumer.as_ref().map(Whose::name),
+            subject: self.claims.as_ref().and_then(|claims| claims.subject()).or(self.user.as_deref()),
             end: self.end.map_or("ok", Reason::kind),
         };
         batcher.line(|line| match format {

@@ -69,6 +69,10 @@ reasons! {
     KeyMissing = "key-missing", Some("http_request_denied"), "An API key is needed here.";
     KeyUnknown = "key-unknown", Some("http_request_denied"), "This API key is not known.";
     KeyNotAllowed = "key-not-allowed", Some("http_request_denied"), "This API key is not for what was asked.";
+    PasswordMissing = "password-missing", Some("http_request_denied"), "A name and a password are needed here.";
+    PasswordMalformed = "password-malformed", Some("http_request_denied"), "What is shown is no name and password.";
+    PasswordWrong = "password-wrong", Some("http_request_denied"), "This name and password are not known.";
+    PasswordsBusy = "passwords-busy", Some("proxy_internal_error"), "Too many passwords wait to be verified; try again later.";
     TokenMissing = "token-missing", Some("http_request_denied"), "A token is needed here.";
     TokenInvalid = "token-invalid", Some("http_request_denied"), "This token is not to be believed here.";
     TokenExpired = "token-expired", Some("http_request_denied"), "This token's time is over, or has not come.";
@@ -130,6 +134,10 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::KeyMissing => (401, Reason::KeyMissing),
         Error::KeyUnknown => (401, Reason::KeyUnknown),
         Error::KeyNotAllowed => (403, Reason::KeyNotAllowed),
+        Error::PasswordMissing => (401, Reason::PasswordMissing),
+        Error::PasswordMalformed => (401, Reason::PasswordMalformed),
+        Error::PasswordWrong => (401, Reason::PasswordWrong),
+        Error::PasswordsBusy => (503, Reason::PasswordsBusy),
         Error::TokenMissing => (401, Reason::TokenMissing),
         Error::TokenInvalid => (401, Reason::TokenInvalid),
         Error::TokenExpired => (401, Reason::TokenExpired),
@@ -222,6 +230,8 @@ pub(super) struct Asker<'a> {
     pub(super) date: [u8; HTTP_DATE_BYTES],
     /// The policy that counted too many, as a quoted string has it.
     pub(super) quota: Option<&'a str>,
+    /// The line with which the route's policy asks for a password; empty: none does.
+    pub(super) challenge: &'a [u8],
     /// The content type for a caller of gRPC, who looks for a failure in other places.
     pub(super) grpc: Option<&'static str>,
 }
@@ -243,6 +253,7 @@ pub(super) fn write(
     match reply.status {
         // RFC 9110 §15.5.2 wants it. There is no registered scheme for keys in a field of their own.
         401 => lines.extend_from_slice(match reply.reason {
+            Reason::PasswordMissing | Reason::PasswordMalformed | Reason::PasswordWrong => asker.challenge,
             // RFC 6750 §3: who shows none is told no more.
             Reason::TokenMissing => &b"WWW-Authenticate: Bearer\r\n"[..],
             Reason::TokenInvalid | Reason::TokenExpired => {
@@ -334,6 +345,7 @@ pub(super) fn overloaded(core: &Core) -> Option<Buf> {
         version: Version::Http11,
         date,
         quota: None,
+        challenge: &[],
         grpc: None,
     };
     write(&mut out, reply, &asker, &mut Vec::new(), &mut Vec::new()).ok()?;

@@ -35,6 +35,7 @@ pub(super) struct Seen<'f> {
     client_port: u16,
     session: Option<&'f Session>,
     consumer: Option<&'f str>,
+    subject: Option<&'f str>,
     claims: Option<&'f Map<String, Value>>,
     unix_us: u64,
     params: Params<'f>,
@@ -67,7 +68,8 @@ impl<'f> Seen<'f> {
             client: facts.client,
             client_port: facts.peer.port(),
             session: facts.session,
-            consumer: facts.consumer,
+            consumer: facts.consumer(),
+            subject: facts.subject(),
             claims: facts.claims.and_then(OnceCell::get).map(|claims| claims.all()),
             unix_us: facts.unix_us,
             params,
@@ -99,8 +101,7 @@ impl<'f> Seen<'f> {
 
     /// Who asks, as far as it is known.
     fn identities(&self) -> [(&'static str, Option<&'f str>); 2] {
-        let subject = self.claims.and_then(|claims| claims.get("sub")?.as_str());
-        [("consumer", self.consumer), ("subject", subject)]
+        [("consumer", self.consumer), ("subject", self.subject)]
     }
 
     fn client_names(&self) -> impl Iterator<Item = &'f str> {

@@ -41,6 +41,8 @@ pub(super) enum Message {
     Figures(oneshot::Sender<Box<Figures>>),
     /// Secure connections to come with these.
     Renew(Renewal),
+    /// The password of this number was tried.
+    Password { number: u64, is_right: bool },
     /// Serve this connection, which another core accepted at the listener of this place, and which it has promised.
     Connection { accepted: Accepted, place: usize },
 }
@@ -78,6 +80,13 @@ struct Other {
     /// The listeners it serves.
     places: Vec<usize>,
     mailbox: MailboxSender<Message>,
+}
+
+impl Ties {
+    /// The core's mailbox.
+    pub(super) fn mailbox(&self) -> MailboxSender<Message> {
+        self.sender.clone()
+    }
 }
 
 /// Makes mailboxes and ties the cores together.
@@ -265,6 +274,7 @@ async fn read_mailbox(
                 let _ = answer.send(Box::new(core.figures()));
             }
             Ok(Message::Renew(renewal)) => core.renew(&renewal),
+            Ok(Message::Password { number, is_right }) => core.take_trial(number, is_right),
             Ok(Message::Connection { accepted, place }) => {
                 // Others send only what comes to a listener that is here too.
                 if let Some(accepting) = serving.listeners.iter().find(|accepting| accepting.place == place) {

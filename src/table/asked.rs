@@ -130,6 +130,6 @@ mod tests {
         let Rule::Authorize(door) = &table.policies[0].rule else { panic!("it is one") };
         assert_eq!((table.routes.len(), door.route, table.routes[1].timeout_ms), (2, 1, 3000));
         assert!(table.listeners[0].routes.iter().all(|attached| attached.route == 0));
-        assert!(table.chains[table.listeners[0].routes[0].chain as usize].waits);
+        assert!(table.chains[table.listeners[0].routes[0].chain as usize].waits());
     }
 }

@@ -12,7 +12,7 @@ use rustls_pki_types::UnixTime;
 
 use super::{
     Action, Attached, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Policy, Route, Rule,
-    Split, Table, Timeouts, policies::Chains, tokens,
+    Split, Table, Timeouts, consumers, policies::Chains, tokens, users,
 };
 use crate::{
     config::{
@@ -23,12 +23,13 @@ use crate::{
     expression::{Expression, Kind, Scope},
     http::request::HeadLimits,
     policy::{
+        basic::UserAccess,
         client_cert::CertAccess,
         cookie::StickyCookie,
         cors::Cors,
         headers::{EditErrorCause, HeaderEdits, List},
         ip::IpAccess,
-        key::{KeyAccess, KeyHash, Keys},
+        key::KeyAccess,
         rate_limit::{LimitFault, LimitPart, RateLimit},
         template::{Place, Template},
     },
@@ -77,6 +78,9 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
     compiler.shadowed(&router, &faulty);
     let (policies, mut chains) = compiler.policies();
     let listeners = compiler.listeners(&specs, &router, &mut chains);
+    if !compiler.failed {
+        compiler.at_odds(&listeners, &policies, &chains);
+    }
     let log_when = config.access_log.when.as_ref().and_then(|source| {
         compiler.expression(&["access_log".into(), "when".into()], source, Kind::Bool, Scope::Exchange)
     });
@@ -97,8 +101,7 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
         forwarding,
         announces,
         endpoints,
-        keys: keys(&config.consumer),
-        consumers: config.consumer.iter().map(|consumer| consumer.name.as_str().into()).collect(),
+        consumers: Arc::new(consumers(config, &config.consumers_of_file)),
     })
 }
 
@@ -362,6 +365,8 @@ impl Compiler<'_, '_> {
                 self.introspect(at, introspect)
             } else if let Some(authorize) = &policy.authorize {
                 self.authorize(at, authorize)
+            } else if let Some(basic) = &policy.basic {
+                self.basic(at, basic)
             } else if let Some(limit) = &policy.rate_limit {
                 self.rate_limit(at, limit)
             } else if let Some(source) = &policy.allow {
@@ -370,9 +375,8 @@ impl Compiler<'_, '_> {
                 expression.map(|expression| Rule::Allow(Box::new(expression)))
             } else {
                 policy.key.as_ref().map(|key| {
-                    let allowed = allowed(key, &config.consumer);
                     let place = tokens::place((&key.header, types::KEY_HEADER), &key.query, &key.cookie);
-                    Rule::Key(KeyAccess::new(place, key.forward, allowed))
+                    Rule::Key(KeyAccess { place, forward: key.forward })
                 })
             };
             policies.extend(rule.map(|rule| Policy { name: policy.name.as_str().into(), rule }));
@@ -389,6 +393,27 @@ impl Compiler<'_, '_> {
                     let origins = ["cors".into(), "origins".into(), error.at.into()];
                     let path = [&["policy".into(), at.into()], &origins[..]].concat();
                     self.error(&path, error.message, error.hint);
+                }
+                None
+            }
+        }
+    }
+
+    /// What is wrong with a user is said of the number, as of a key.
+    fn basic(&mut self, at: usize, basic: &types::Basic) -> Option<Rule> {
+        match users(basic) {
+            Ok(users) => {
+                let remembered_ms = basic.remember.as_millis();
+                Some(Rule::Basic(UserAccess::new(
+                    &basic.realm,
+                    Arc::new(users),
+                    basic.forward,
+                    remembered_ms,
+                )))
+            }
+            Err(faults) => {
+                for fault in faults {
+                    self.error(&["policy".into(), at.into(), "name".into()], fault, None);
                 }
                 None
             }
@@ -439,6 +464,26 @@ impl Compiler<'_, '_> {
                 }
                 self.error(&path, fault.message, fault.hint);
                 None
+            }
+        }
+    }
+
+    /// A request has one credential in one place: two policies that ask for different ones there let no one pass.
+    fn at_odds(&mut self, listeners: &[Listener], policies: &[Policy], chains: &Chains) {
+        let mut told = HashSet::new();
+        for (at, listener) in listeners.iter().enumerate() {
+            let own = ("listener", at, listener.chain);
+            let routes = listener.routes.iter().map(|one| ("route", one.route as usize, one.chain));
+            for (table, at, chain) in [own].into_iter().chain(routes) {
+                let Some((first, second)) = chains.at_odds(chain, policies) else { continue };
+                if told.insert(chain) {
+                    let (first, second) = (&first.name, &second.name);
+                    let error = format!(
+                        "`{first}` and `{second}` ask for two things in one place: no request has both"
+                    );
+                    let hint = "`skip` one of them, or have one's come in another place";
+                    self.error(&[table.into(), at.into(), "name".into()], error, Some(hint.into()));
+                }
             }
         }
     }
@@ -605,25 +650,6 @@ fn listener_rules(config: &Config, listener: &types::Listener, router: Arc<Route
         allow_connect: listener.allow_methods.contains(&RiskyMethod::Connect),
         half_close: listener.half_close,
     }
-}
-
-/// Every key and whose it is. Validation has refused what is no hash.
-fn keys(consumers: &[types::Consumer]) -> Keys {
-    let of = |(number, consumer): (usize, &'_ types::Consumer)| {
-        let hashes: Vec<_> = consumer.keys.iter().filter_map(|text| KeyHash::parse(text)).collect();
-        hashes.into_iter().map(move |hash| (hash, number as u32))
-    };
-    consumers.iter().enumerate().flat_map(of).collect()
-}
-
-/// Whether each consumer may ask; `None`: all may.
-fn allowed(key: &types::Key, consumers: &[types::Consumer]) -> Option<Box<[bool]>> {
-    let has =
-        |list: &Option<Vec<String>>, word: &String| list.as_ref().is_some_and(|list| list.contains(word));
-    let may = |consumer: &types::Consumer| {
-        has(&key.consumers, &consumer.name) || consumer.tags.iter().any(|tag| has(&key.tags, tag))
-    };
-    (key.consumers.is_some() || key.tags.is_some()).then(|| consumers.iter().map(may).collect())
 }
 
 /// Validation has refused what is none.

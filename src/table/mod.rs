@@ -4,14 +4,18 @@
 
 mod asked;
 mod compile;
+mod consumers;
 mod policies;
 mod tokens;
+mod users;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 
 pub use compile::{Report, compile};
+pub use consumers::consumers;
+pub use users::users;
 
 use crate::{
     config::types::{HalfClose, PathRules, ProxyVersion, UpstreamProtocol},
@@ -19,6 +23,7 @@ use crate::{
     http::request::HeadLimits,
     policy::{
         authorize::Authorize,
+        basic::UserAccess,
         client_cert::CertAccess,
         cookie::StickyCookie,
         cors::Cors,
@@ -26,7 +31,7 @@ use crate::{
         introspect::Introspect,
         ip::IpAccess,
         jwt::TokenAccess,
-        key::{KeyAccess, Keys},
+        key::{Consumers, KeyAccess},
         rate_limit::RateLimit,
         template::Template,
     },
@@ -57,10 +62,8 @@ pub struct Table {
     pub forwarding: Forwarding,
     /// Whether some cluster tells its endpoints where a client connected to.
     pub announces: bool,
-    /// The consumers' names, by their numbers.
-    pub consumers: Box<[Box<str>]>,
-    /// Their keys.
-    pub keys: Keys,
+    /// Who uses the API, as it was when the table was compiled.
+    pub consumers: Arc<Consumers>,
     /// How many endpoints there are: they are numbered through all clusters, for figures.
     pub endpoints: usize,
 }
@@ -159,6 +162,8 @@ pub enum Rule {
     ClientCert(CertAccess),
     /// Asks for a key.
     Key(KeyAccess),
+    /// Asks for a name and a password.
+    Basic(UserAccess),
     /// Asks for a token.
     Jwt(Box<TokenAccess>),
     /// Asks an issuer about a token.
@@ -179,6 +184,7 @@ impl Rule {
             Self::Ip(_) => "ip",
             Self::ClientCert(_) => "client_cert",
             Self::Key(_) => "key",
+            Self::Basic(_) => "basic",
             Self::Jwt(_) => "jwt",
             Self::Introspect(_) => "introspect",
             Self::Authorize(_) => "authorize",
@@ -203,6 +209,8 @@ pub struct Chain {
     pub client_cert: Option<usize>,
     /// With which key.
     pub key: Option<usize>,
+    /// With whose password.
+    pub basic: Option<usize>,
     /// With which token.
     pub jwt: Option<usize>,
     /// With which token, of which its issuer is asked.
@@ -213,8 +221,6 @@ pub struct Chain {
     pub allow: Box<[usize]>,
     /// How often: every one of them, as they are attached.
     pub rate_limits: Box<[usize]>,
-    /// Whether one of them asks someone else.
-    pub waits: bool,
 }
 
 impl Chain {
@@ -226,10 +232,17 @@ impl Chain {
             .copied()
             .chain(self.client_cert)
             .chain(self.key)
+            .chain(self.basic)
             .chain(self.jwt)
             .chain(self.introspect)
             .chain(self.authorize)
             .chain(self.allow.iter().copied())
+    }
+
+    /// Whether one of them may have to wait for its answer.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        self.basic.is_some() || self.introspect.is_some() || self.authorize.is_some()
     }
 
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.

@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::Chain;
-use crate::config::types::{Config, Listener, Route};
+use super::{Chain, Policy, Rule};
+use crate::{
+    config::types::{Config, Listener, Route},
+    policy::credential::Place,
+};
 
 /// The distinct chains, while they gather.
 pub(super) struct Chains {
@@ -47,6 +50,8 @@ impl Chains {
                 chain.client_cert = Some(at);
             } else if policy.key.is_some() {
                 chain.key = Some(at);
+            } else if policy.basic.is_some() {
+                chain.basic = Some(at);
             } else if policy.jwt.is_some() {
                 chain.jwt = Some(at);
             } else if policy.introspect.is_some() {
@@ -64,8 +69,31 @@ impl Chains {
         chain.ip = ip.into();
         chain.allow = allow.into();
         chain.rate_limits = rate_limits.into();
-        chain.waits = chain.introspect.is_some() || chain.authorize.is_some();
         chain
+    }
+
+    /// Two policies of a chain that ask for credentials in one field, which has but one, if there are two.
+    pub(super) fn at_odds<'p>(&self, chain: u32, policies: &'p [Policy]) -> Option<(&'p Policy, &'p Policy)> {
+        let Chain { key, basic, jwt, introspect, .. } = self.list[chain as usize];
+        let asking = [key, basic, jwt, introspect].into_iter().flatten().map(|at| &policies[at]);
+        let places = asking.filter_map(|policy| match &policy.rule {
+            Rule::Key(access) => Some((policy, &access.place)),
+            Rule::Basic(access) => Some((policy, &access.place)),
+            Rule::Jwt(access) => Some((policy, &access.place)),
+            Rule::Introspect(access) => Some((policy, &access.place)),
+            Rule::Cors(_)
+            | Rule::Ip(_)
+            | Rule::ClientCert(_)
+            | Rule::Authorize(_)
+            | Rule::Allow(_)
+            | Rule::RateLimit(_) => None,
+        });
+        let places: Vec<_> = places.collect();
+        let is_same =
+            |(at, (_, place)): &(usize, (_, &Place))| places[..*at].iter().any(|(_, one)| one == place);
+        let (at, (second, place)) = places.iter().copied().enumerate().find(is_same)?;
+        let (first, _) = places[..at].iter().find(|(_, one)| *one == place)?;
+        Some((first, second))
     }
 
     /// Whether a chain shares with other origins.

@@ -120,6 +120,8 @@ figures! {
         Gauge buffers_active,
         /// Expressions (`when`, `allow`, …) that had no value for a request, such as one of a field that it does not have.
         Counter expressions_failed,
+        /// Passwords that were tried with a user's hash. Those that are remembered are not.
+        Counter passwords_tried,
         /// Clients of rate limits that were forgotten before their time because more came than `keys`.
         Counter rate_limit_evictions,
         /// Access-log lines written, those included that were dropped later because the writer did not keep up.

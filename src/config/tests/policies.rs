@@ -63,6 +63,27 @@ fn policies_of_listeners_and_routes() {
         ),
         (policy("ip = { allow = [] }"), &["4:16 error: `allow` names no network"]),
         (policy("ip = {}"), &["4:6 error: this policy lets everyone pass"]),
+        (policy("basic = { users = [{ name = 'ada', password = 'x' }], realm = 'a \"b\"' }"), &[]),
+        (policy("basic = { file = '/etc/users' }"), &[]),
+        (policy("basic = {}"), &["4:9 error: this policy lets no one pass: there are no users"]),
+        (
+            policy("basic = { file = 'users', realm = 'ä' }"),
+            &["4:18 error: `users` is not the absolute path of a file", "4:35 error: `ä` is no realm"],
+        ),
+        (
+            [&keyed("key = {}")[..], "limit = { limit = 5 }\n"].concat(),
+            &["12:9 warning: no policy counts by consumers, so this limits no one"],
+        ),
+        (
+            [&keyed("key = {}")[..], "limit = { limit = 5, per = '0s' }\n"].concat(),
+            &["12:9 error: there is no rate in no time"],
+        ),
+        (
+            [&keyed("key = {}")[..], "limit = { limit = 2000001, per = '2s' }\n"].concat(),
+            &[
+                "12:9 error: this is more than 1,000,000 requests a second, or takes more than a hundred years to fill",
+            ],
+        ),
         (policy("allow = \"request.client.ip != '' && 'a' in claims.roles\""), &[]),
         (
             policy("ip = { deny = ['10.0.0.0/8', '10.0.0.1', '10.0.0.1/8'] }"),

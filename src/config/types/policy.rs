@@ -8,7 +8,7 @@ use crate::config::values::{Hidden, Span};
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
 /// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `client_cert`, `key`,
-/// `jwt`, `introspect`, `authorize`, `allow` or `rate_limit`.
+/// `basic`, `jwt`, `introspect`, `authorize`, `allow` or `rate_limit`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -25,6 +25,8 @@ pub struct Policy {
     pub client_cert: Option<ClientCert>,
     /// Asks for an API key, and so knows who asks.
     pub key: Option<Key>,
+    /// Asks for a name and a password (RFC 7617), and so knows who asks.
+    pub basic: Option<Basic>,
     /// Asks for a JSON Web Token, and so knows who asks.
     pub jwt: Option<Jwt>,
     /// Asks for a token, of which its issuer is asked, and so knows who asks.
@@ -57,7 +59,7 @@ pub struct RateLimit {
     /// counts nothing, more than `burst` counts `burst`, and what is less than 0, or fails, counts 1.
     #[serde(default = "defaults::one")]
     pub cost: Cost,
-    /// What tells those apart that are counted each by themselves: `"client_ip"`, `"consumer"`, `"route"`, `{ header = "…" }`, `{ claim = "…" }`, `{ expression = "…" }` (a text), or several of
+    /// What tells those apart that are counted each by themselves: `"client_ip"`, `"consumer"`, `"subject"` (a user, or `sub` of a token), `"route"`, `{ header = "…" }`, `{ claim = "…" }`, `{ expression = "…" }` (a text), or several of
     /// them together. A request that has none of a kind is told by its client's address there. Empty: all requests together.
     #[serde(default = "defaults::by")]
     pub by: Vec<CountedBy>,
@@ -82,6 +84,8 @@ pub enum CountedBy {
     ClientIp,
     /// The consumer whose key it shows.
     Consumer,
+    /// The user whose password it shows, or `sub` of its token.
+    Subject,
     /// The route.
     Route,
     /// The field of this name.
@@ -115,6 +119,23 @@ pub struct Consumer {
     /// Words by which policies tell groups of consumers.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// How often it may come, in place of the numbers of each `rate_limit` policy that counts by `"consumer"`.
+    pub limit: Option<ConsumerLimit>,
+}
+
+/// How often a consumer may come.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerLimit {
+    /// Requests in `per`; at most 1,000,000 a second.
+    #[schemars(range(min = 1))]
+    pub limit: u32,
+    /// The time that `limit` is about.
+    #[serde(default = "defaults::per")]
+    pub per: Span,
+    /// Requests at once after a pause. Left out: `limit`.
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
 }
 
 /// The field that a key comes in where nothing else is said.
@@ -139,6 +160,39 @@ pub struct Key {
     /// Whether the upstream gets to see the key.
     #[serde(default)]
     pub forward: bool,
+}
+
+/// Asks for the name and password of a user (Basic, RFC 7617), in `Authorization`. A request without them, or with wrong ones, is answered 401. Passwords are
+/// verified beside the cores, as that takes long; when too many wait for it, of all or of one client, a request is answered 503. Without TLS everyone on the
+/// way reads them.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Basic {
+    /// What it is for, as browsers show it to people: visible ASCII.
+    #[serde(default = "defaults::realm")]
+    pub realm: String,
+    /// Who may ask.
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// A file of further users, by its absolute path, with `name:hash` in each line as `htpasswd -B` writes them. It is watched; one that cannot be used
+    /// changes nothing.
+    pub file: Option<String>,
+    /// How long a password that was right is remembered (as a hash under a secret), so that it is not verified for each request. `"0s"`: not at all.
+    #[serde(default = "defaults::remember")]
+    pub remember: Span,
+    /// Whether the upstream gets to see them.
+    #[serde(default)]
+    pub forward: bool,
+}
+
+/// A user of a `basic` policy.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The name, without a colon: `{auth.subject}` in texts, and in the log.
+    pub name: String,
+    /// The hash of the password: argon2id (`"$argon2id$…"`) or bcrypt (`"$2y$…"`, `$2a$`, `$2b$`).
+    pub password: Hidden,
 }
 
 /// Asks for a JSON Web Token (RFC 7519) that one of `keys`, or of those that its issuer publishes (`jwks`, `discovery`), has signed: as a bearer token (RFC 6750), or in another field, a parameter of the query
@@ -370,6 +424,12 @@ mod defaults {
     }
     pub(super) fn yes() -> bool {
         true
+    }
+    pub(super) fn realm() -> String {
+        "restricted".into()
+    }
+    pub(super) fn remember() -> Span {
+        Span::secs(300)
     }
     pub(super) fn refresh() -> Span {
         Span::secs(900)

@@ -19,7 +19,7 @@ use super::{
     diagnostic::Diagnostic,
     report::Report,
     source::{Key, key_path},
-    types::Config,
+    types::{Config, Consumer},
     values::Span,
 };
 
@@ -39,6 +39,12 @@ pub(super) fn validate(config: &Config, report: &mut Report) {
     policies::validate(config, &policies, &consumers, report);
     consumers::validate(config, report);
     routes::validate(config, &listeners, &clusters, report);
+}
+
+/// Reports what is wrong with the consumers of a file beside the configuration.
+pub(super) fn consumers_of_file(list: &[Consumer], config: &Config, report: &mut Report) {
+    Names::gather("consumer", list.iter().map(|one| one.name.as_str()), report);
+    consumers::validate_file(list, config, report);
 }
 
 /// The names of all listeners, clusters, consumers, policies or routes.

@@ -6,18 +6,21 @@ use crate::config::{
     report::Report,
     source::{self, key_path},
     types::{
-        Authorize, ClientCert, Config, Cors, Cost, CountedBy, HeaderEdits, Introspect, Ip, Jwt, Key,
+        Authorize, Basic, ClientCert, Config, Cors, Cost, CountedBy, HeaderEdits, Introspect, Ip, Jwt, Key,
         Listener, OriginMatch, Policy, RateLimit,
     },
     values::Span,
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 9] =
-    ["cors", "ip", "client_cert", "key", "jwt", "introspect", "authorize", "allow", "rate_limit"];
+const KINDS: [&str; 10] =
+    ["cors", "ip", "client_cert", "key", "basic", "jwt", "introspect", "authorize", "allow", "rate_limit"];
+
+/// Bytes of a realm.
+const REALM_BYTES_MAX: usize = 128;
 
 /// Those that a request is asked for once.
-const ASKED_ONCE: [&str; 6] = ["cors", "client_cert", "key", "jwt", "introspect", "authorize"];
+const ASKED_ONCE: [&str; 7] = ["cors", "client_cert", "key", "basic", "jwt", "introspect", "authorize"];
 
 pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<'_>, report: &mut Report) {
     for (index, policy) in config.policy.iter().enumerate() {
@@ -33,6 +36,9 @@ pub(super) fn validate(config: &Config, policies: &Names<'_>, consumers: &Names<
         }
         if let Some(key) = &policy.key {
             self::key(config, index, key, consumers, report);
+        }
+        if let Some(basic) = &policy.basic {
+            self::basic(index, basic, report);
         }
         if let Some(jwt) = &policy.jwt {
             self::jwt(index, jwt, report);
@@ -67,6 +73,7 @@ fn kinds(policy: &Policy) -> Vec<&'static str> {
         policy.ip.is_some(),
         policy.client_cert.is_some(),
         policy.key.is_some(),
+        policy.basic.is_some(),
         policy.jwt.is_some(),
         policy.introspect.is_some(),
         policy.authorize.is_some(),
@@ -211,7 +218,11 @@ fn rate_limit(index: usize, limit: &RateLimit, name: &str, report: &mut Report) 
         let (key, name) = match by {
             CountedBy::Header(name) => ("header", name),
             CountedBy::Claim(name) => ("claim", name),
-            CountedBy::ClientIp | CountedBy::Consumer | CountedBy::Route | CountedBy::Expression(_) => {
+            CountedBy::ClientIp
+            | CountedBy::Consumer
+            | CountedBy::Subject
+            | CountedBy::Route
+            | CountedBy::Expression(_) => {
                 continue;
             }
         };
@@ -221,6 +232,36 @@ fn rate_limit(index: usize, limit: &RateLimit, name: &str, report: &mut Report) 
         } else if name.is_empty() {
             report.push_at(&path, Diagnostic::error("`` is no claim"));
         }
+    }
+}
+
+/// Users are judged where they are compiled.
+fn basic(index: usize, basic: &Basic, report: &mut Report) {
+    let at = |key| key_path!["policy", index, "basic", key];
+    let is_visible = basic.realm.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if basic.realm.is_empty() || basic.realm.len() > REALM_BYTES_MAX || !is_visible {
+        let error = Diagnostic::error(format!("{} is no realm", report.shown(&at("realm"), &basic.realm)));
+        report.push_at(
+            &at("realm"),
+            error.hint(format!("a realm is a short text of ASCII, at most {REALM_BYTES_MAX} bytes")),
+        );
+    }
+    match &basic.file {
+        Some(file) if !file.starts_with('/') => {
+            let error = Diagnostic::error(format!(
+                "{} is not the absolute path of a file",
+                report.shown(&at("file"), file)
+            ));
+            report.push_at(&at("file"), error.hint("\"/etc/ringgate/htpasswd\""));
+        }
+        None if basic.users.is_empty() => {
+            let error = Diagnostic::error("this policy lets no one pass: there are no users");
+            report.push_at(
+                &key_path!["policy", index, "basic"],
+                error.hint("give it `users`, or a `file` of them"),
+            );
+        }
+        Some(_) | None => {}
     }
 }
 
@@ -322,7 +363,9 @@ fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: 
         }
         for (place, name) in names.iter().enumerate() {
             let path = key_path!["policy", index, "key", list, place];
-            if list == "consumers" {
+            if config.consumers.is_some() {
+                named_in_file(config, &path, (list, name), report);
+            } else if list == "consumers" {
                 consumers.find(&path, name, report);
             } else if !config.consumer.iter().any(|consumer| consumer.tags.contains(name)) {
                 let error =
@@ -331,9 +374,29 @@ fn key(config: &Config, index: usize, key: &Key, consumers: &Names<'_>, report: 
             }
         }
     }
-    if config.consumer.iter().all(|consumer| consumer.keys.is_empty()) {
+    if config.consumers.is_none() && config.consumer.iter().all(|consumer| consumer.keys.is_empty()) {
         let error = Diagnostic::error("this policy lets no one pass: there are no keys");
         report.push_at(&key_path!["policy", index, "key"], error.hint("give a `[[consumer]]` some `keys`"));
+    }
+}
+
+/// A consumer's name, or a tag, where some consumers are in a file: one that is missing may come with its next change.
+fn named_in_file(
+    config: &Config,
+    path: &[source::Key<'_>],
+    (list, name): (&str, &String),
+    report: &mut Report,
+) {
+    let mut all = config.consumer.iter().chain(&config.consumers_of_file);
+    let is_there = match list {
+        "consumers" => all.any(|consumer| consumer.name == *name),
+        _ => all.any(|consumer| consumer.tags.contains(name)),
+    };
+    // Nothing is known of a file that was not looked at.
+    if !is_there && !config.consumers_of_file.is_empty() && !report.is_replaced(path) {
+        let what = if list == "consumers" { "is called" } else { "has the tag" };
+        let warning = Diagnostic::warning(format!("no consumer {what} {} now", report.shown(path, name)));
+        report.push_at(path, warning.hint("one may come with the next change of the file"));
     }
 }
 

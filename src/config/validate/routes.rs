@@ -48,6 +48,17 @@ pub(super) fn validate(config: &Config, listeners: &Names<'_>, clusters: &Names<
             report,
         );
     }
+    for (index, policy) in config.policy.iter().enumerate() {
+        let asked = [
+            ("introspect", policy.introspect.as_ref().map(|introspect| &introspect.cluster)),
+            ("authorize", policy.authorize.as_ref().map(|authorize| &authorize.cluster)),
+        ];
+        for (kind, name) in asked {
+            if let Some(name) = name {
+                used.cluster(clusters.find(&key_path!["policy", index, kind, "cluster"], name, report));
+            }
+        }
+    }
     used.report(config, report);
 }
 
@@ -83,7 +94,7 @@ impl Used {
         {
             let path = key_path!["cluster", index, "name"];
             let warning =
-                Diagnostic::warning(format!("no route uses cluster {}", report.shown(&path, &cluster.name)));
+                Diagnostic::warning(format!("nothing uses cluster {}", report.shown(&path, &cluster.name)));
             report.push_at(&path, warning);
         }
         for (index, listener) in

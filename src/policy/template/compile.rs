@@ -29,7 +29,7 @@ impl TemplateError {
 }
 
 /// The variables without a name of their own.
-const VARIABLES: [(&str, Variable); 16] = [
+const VARIABLES: [(&str, Variable); 17] = [
     ("client.ip", Variable::ClientIp),
     ("client.port", Variable::ClientPort),
     ("host", Variable::Host),
@@ -40,6 +40,7 @@ const VARIABLES: [(&str, Variable); 16] = [
     ("scheme", Variable::Scheme),
     ("route", Variable::Route),
     ("consumer.name", Variable::Consumer),
+    ("auth.subject", Variable::Subject),
     ("tls.version", Variable::Tls(TlsVariable::Version)),
     ("tls.cipher", Variable::Tls(TlsVariable::Cipher)),
     ("tls.server_name", Variable::Tls(TlsVariable::ServerName)),
@@ -259,7 +260,7 @@ impl<'t> Builder<'t> {
         match nearest(name, known) {
             Some(near) => error.hint(format!("did you mean `{{{near}}}`?")),
             None => error.hint(
-                "there are claims.NAME, client.ip, client.port, consumer.name, header.NAME, host, method, path, path.NAME, query, query.NAME, \
+                "there are auth.subject, claims.NAME, client.ip, client.port, consumer.name, header.NAME, host, method, path, path.NAME, query, query.NAME, \
                  request.id, route, scheme, tls.version, tls.cipher, tls.server_name, tls.client_subject, \
                  tls.client_names and tls.client_fingerprint",
             ),

@@ -32,6 +32,7 @@ impl Variables for Values<'_> {
             Variable::Tls(_) => value.put(b"a tls, value"),
             Variable::Route => value.put(b"a route"),
             Variable::Consumer => value.put(b"a consumer"),
+            Variable::Subject => value.put(b"a subject"),
             Variable::Claim(name) => value.put(name.as_bytes()),
         }
     }
@@ -112,7 +113,7 @@ fn errors_point_and_hint() {
         ),
         ("{headers.x}", Place::Body, 0, "unknown variable `{headers.x}`", "did you mean `{header.x}`?"),
         ("/{*rest}", Place::Target, 1, "unknown variable `{*rest}`", "the capture is written `{rest}` here"),
-        ("{}", Place::Body, 0, "unknown variable `{}`", "there are claims.NAME, client.ip"),
+        ("{}", Place::Body, 0, "unknown variable `{}`", "there are auth.subject, claims.NAME, client.ip"),
         ("{header.a b}", Place::Body, 0, "`a b` is not the name of a field", ""),
         ("{query.}", Place::Body, 0, "a query parameter needs a name", ""),
         (

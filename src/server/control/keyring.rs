@@ -19,12 +19,12 @@ use tokio::{
 use super::issuers;
 use crate::{
     config::{
-        Config, Diagnostic, Key, Severity,
-        types::{CertificateFiles, ClusterTls, ListenerTls, UpstreamProtocol},
+        Config, Diagnostic, Key, Severity, read_consumers,
+        types::{Basic, CertificateFiles, ClusterTls, ListenerTls, UpstreamProtocol},
     },
     policy::{jose::Key as TokenKey, jwks},
     proxy::Renewal,
-    table::Table,
+    table::{self, Table},
     tls::{Loader, TICKET_SECONDS, TicketKeys},
 };
 
@@ -69,6 +69,13 @@ enum Owner {
     Policy {
         place: usize,
     },
+    /// A policy with a file of users.
+    Users {
+        place: usize,
+        basic: Box<Basic>,
+    },
+    /// A file of consumers, beside those of the configuration.
+    Consumers(Box<Config>),
 }
 
 /// What tells a file from what it was. A link is followed, so that one that points elsewhere is a change.
@@ -114,6 +121,11 @@ impl Watched {
         Self { owner, name, files, known: stamps.clone(), last: stamps }
     }
 
+    /// The same, to be taken at the first look.
+    fn not_taken(self) -> Self {
+        Self { known: vec![None; self.files.len()], ..self }
+    }
+
     /// Whether the files are others than those known, and are not just being written.
     fn has_settled_anew(&mut self) -> bool {
         let now: Vec<_> = self.files.iter().map(|file| Stamp::of(file)).collect();
@@ -131,6 +143,8 @@ impl Watched {
         match self.owner {
             Owner::Listener { .. } | Owner::Cluster { .. } => "certificates",
             Owner::Policy { .. } => "keys of tokens",
+            Owner::Users { .. } => "users",
+            Owner::Consumers(_) => "consumers",
         }
     }
 
@@ -146,6 +160,11 @@ impl Watched {
             Owner::Policy { place } => {
                 let keys = read_keys(&self.files[0]).map_err(|fault| vec![fault])?;
                 Some(Renewal::Published(*place, keys))
+            }
+            Owner::Users { place, basic } => Some(Renewal::Users(*place, Arc::new(table::users(basic)?))),
+            Owner::Consumers(config) => {
+                let consumers = read_consumers(&self.files[0], config)?;
+                Some(Renewal::Consumers(Arc::new(table::consumers(config, &consumers))))
             }
             Owner::Listener { place, tls } => {
                 loader.server(tls, &mut report).map(|tls| Renewal::Listener(*place, Arc::new(tls)))
@@ -184,16 +203,26 @@ impl Keyring {
         });
         let files = config.policy.iter().enumerate().filter_map(|(place, policy)| {
             let file = policy.jwt.as_ref()?.jwks.as_ref().filter(|place| place.starts_with('/'))?;
-            let mut watched =
+            let watched =
                 Watched::new(Owner::Policy { place }, format!("policy `{}`", policy.name), vec![file.into()]);
-            // The cores have none yet: the first look brings them.
-            watched.known = vec![None];
-            Some(watched)
+            // The cores have none yet.
+            Some(watched.not_taken())
+        });
+        let users = config.policy.iter().enumerate().filter_map(|(place, policy)| {
+            let basic = policy.basic.clone()?;
+            let file = PathBuf::from(basic.file.as_ref()?);
+            let owner = Owner::Users { place, basic: Box::new(basic) };
+            Some(Watched::new(owner, format!("policy `{}`", policy.name), vec![file]).not_taken())
+        });
+        let consumers = config.consumers.iter().map(|file| {
+            let owner = Owner::Consumers(Box::new(config.clone()));
+            // They may have changed since the configuration was read: a key that was taken back must not stay.
+            Watched::new(owner, "consumers".into(), vec![file.into()]).not_taken()
         });
         let mut interval = tokio::time::interval(LOOK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            watched: listeners.chain(clusters).chain(files).collect(),
+            watched: listeners.chain(clusters).chain(files).chain(users).chain(consumers).collect(),
             tickets,
             rotate_at: Instant::now() + ROTATION,
             interval,
@@ -259,7 +288,6 @@ const ROTATION: Duration = Duration::from_secs(TICKET_SECONDS as u64);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table;
 
     /// The clock is the test's: hours pass at once.
     #[test]

@@ -3,6 +3,7 @@
 
 mod issuers;
 mod keyring;
+mod verifiers;
 
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,17 +14,17 @@ use tokio::{
     time::timeout,
 };
 
-use self::keyring::Keyring;
+use self::{keyring::Keyring, verifiers::Verifiers};
 use super::{
     messages,
     plan::{PlanError, plan},
-    worker::{self, Message, Served, Worker},
+    worker::{self, Message, Served, Ties, Worker},
 };
 use crate::{
     config::{Config, types::LogFormat},
     net::{self, BoundListener, Driver},
     proxy::{CoreOptions, REASONS, Renewal},
-    table::Table,
+    table::{Rule, Table},
     telemetry::{
         figures::{Figures, Timeout},
         log_queue::LogBatcher,
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The cores cannot be reached.
     #[error("mailbox of a core: {0}")]
     Mailbox(io::Error),
+    /// The threads that try passwords cannot be started.
+    #[error("threads for passwords: {0}")]
+    Verifiers(io::Error),
     /// There is no randomness for the keys of session tickets.
     #[error("keys of session tickets: {0}")]
     Tls(rustls::Error),
@@ -117,6 +121,10 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let mut workers = Vec::with_capacity(count);
     let tickets = TicketKeys::generate().map_err(StartError::Tls)?;
     let ties = worker::tie(&plan.workers).map_err(StartError::Mailbox)?;
+    let asks_for_passwords = table.policies.iter().any(|policy| matches!(policy.rule, Rule::Basic(_)));
+    let mailboxes = ties.iter().map(Ties::mailbox).collect();
+    let verifiers = asks_for_passwords.then(|| Verifiers::start(mailboxes)).transpose();
+    let verifiers = verifiers.map_err(StartError::Verifiers)?;
     for ((number, worker_plan), ties) in plan.workers.iter().enumerate().zip(ties) {
         let served = std::mem::take(&mut sockets[number]);
         let core = CoreOptions {
@@ -127,6 +135,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
             table: table.for_core(),
             tickets: tickets.clone(),
             max_handshakes: worker_plan.max_handshakes,
+            passwords: verifiers.as_ref().map(|verifiers| verifiers.lane(number)),
         };
         let failed = |error| StartError::Core { cpu: worker_plan.cpu, error };
         workers.push(worker::start(worker_plan.clone(), served, core, ties).map_err(failed)?);

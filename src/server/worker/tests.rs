@@ -41,7 +41,16 @@ fn options() -> CoreOptions {
     let config: Config = toml::from_str(CONFIG).unwrap();
     let table: Table = table::compile(&config, &mut |_, fault| panic!("{fault:?}")).unwrap();
     let tickets = TicketKeys::generate().unwrap();
-    CoreOptions { worker: 0, workers: 1, seed: 0, log: None, table, tickets, max_handshakes: 16 }
+    CoreOptions {
+        worker: 0,
+        workers: 1,
+        seed: 0,
+        log: None,
+        table,
+        tickets,
+        max_handshakes: 16,
+        passwords: None,
+    }
 }
 
 fn bind() -> BoundListener {
