@@ -20,8 +20,8 @@ pub use policy::{
     JwtKey, KEY_HEADER, Key, OnFailure, OriginMatch, Policy, RateLimit, User,
 };
 pub use route::{
-    ClusterShare, GrpcMatch, HeaderEdits, HeaderValue, Match, Redirect, Respond, Route, ValueExpression,
-    ValueMatch, ValuePresent, ValueRegex,
+    Aggregate, ClusterShare, GrpcMatch, HeaderEdits, HeaderValue, Leg, Match, Merge, Redirect, Respond,
+    Route, ValueExpression, ValueMatch, ValuePresent, ValueRegex,
 };
 pub use tls::{
     AlpnProtocol, CertificateFiles, ClientAuth, ClientAuthMode, ClusterTls, Hsts, ListenerTls, TlsVersion,

@@ -3,6 +3,7 @@
 //! beside its messages, who may read across origins, who may ask at all, whose keys, passwords and tokens they show, and how often they may come. Everything here is synchronous and works on
 //! bytes that it is handed: it knows no socket, no clock and no message type, and leaves the order of things to the exchange.
 
+pub mod aggregate;
 pub mod authorize;
 pub mod basic;
 pub mod client_cert;

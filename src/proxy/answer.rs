@@ -54,7 +54,7 @@ pub(super) async fn answer(x: &mut Exchange<'_>, asked: &mut Asked<'_>) -> Resul
             body.render(&variables, text).map_err(|_| Error::Rewrite)?;
             (*status, Some(content_type.as_bytes()))
         }
-        Action::Cluster(_) | Action::Split(_) => return Err(Error::NoEndpoint),
+        Action::Cluster(_) | Action::Split(_) | Action::Aggregate(_) => return Err(Error::NoEndpoint),
     };
     route.response_headers.append(&variables, lines).map_err(|_| Error::Rewrite)?;
     let table = &x.generation.table;
@@ -138,16 +138,16 @@ pub(super) async fn answer_of_another(
 }
 
 /// A response of the gateway's own.
-struct Own<'a> {
-    status: u16,
-    content_type: Option<&'a [u8]>,
-    edits: Option<&'a HeaderEdits>,
-    lines: &'a mut Vec<u8>,
-    body: &'a [u8],
+pub(super) struct Own<'a> {
+    pub(super) status: u16,
+    pub(super) content_type: Option<&'a [u8]>,
+    pub(super) edits: Option<&'a HeaderEdits>,
+    pub(super) lines: &'a mut Vec<u8>,
+    pub(super) body: &'a [u8],
 }
 
 /// Sends it; returns whether the connection lives on.
-async fn send(
+pub(super) async fn send(
     x: &mut Exchange<'_>,
     facts: &Facts<'_>,
     own: Own<'_>,

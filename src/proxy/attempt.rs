@@ -501,7 +501,7 @@ pub(super) fn upstream_target(
 }
 
 /// Brings a rendered target to canonical form, its query as it is: what goes upstream has one meaning too.
-fn canonical_target(target: &[u8], listener: &Listener, out: &mut Vec<u8>) -> Result<(), Error> {
+pub(super) fn canonical_target(target: &[u8], listener: &Listener, out: &mut Vec<u8>) -> Result<(), Error> {
     let at = memchr::memchr(b'?', target).unwrap_or(target.len());
     let (path, query) = target.split_at(at);
     match canonicalize(path, &listener.path, out).map_err(|_| Error::Rewrite)? {

@@ -106,14 +106,14 @@ const ABOUT_THE_CLIENT: NameSet = NameSet::of(&[
 pub(super) fn request_for(
     facts: &Facts<'_>,
     method: &[u8],
-    target: &str,
+    target: &[u8],
     wants: impl Fn(&[u8]) -> bool,
     content: Option<(&str, &[u8])>,
 ) -> Vec<u8> {
     let mut out =
         Vec::with_capacity(facts.bytes.len() + content.map_or(0, |(_, content)| content.len()) + 256);
     let host = if facts.authority().is_empty() { b"localhost" } else { facts.authority() };
-    for part in [method, b" ", target.as_bytes(), b" HTTP/1.1\r\nHost: ", host, b"\r\n"] {
+    for part in [method, b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"] {
         out.extend_from_slice(part);
     }
     let mut put = |name: &[u8], value: &[u8]| {

@@ -56,7 +56,7 @@ pub(super) async fn authorize(
         }
         lines.extend_from_slice(b"\r\n");
     }
-    let request = request_for(facts, b"GET", &door.target, |name| door.asks_with(name), None);
+    let request = request_for(facts, b"GET", door.target.as_bytes(), |name| door.asks_with(name), None);
     let answer = ask(x, facts, (door.route, door.timeout_ms), (Method::Get, request, lines), waiting).await?;
     let verdict = answer.as_ref().map_or(Verdict::Unknown, |answer| Verdict::of(answer.head.status));
     // What the client says there goes on in no case.
@@ -134,7 +134,7 @@ async fn said_of(
                 let duty = Duty::of(&generation.introspected, known);
                 let content = question(token);
                 let body = Some((QUESTION_TYPE, content.as_bytes()));
-                let request = request_for(facts, b"POST", &access.target, |_| false, body);
+                let request = request_for(facts, b"POST", access.target.as_bytes(), |_| false, body);
                 let lines =
                     format!("Authorization: {}\r\nAccept: application/json\r\n", access.authorization);
                 let asked = (Method::Post, request, lines.into_bytes());

@@ -60,6 +60,8 @@ pub enum Error {
     AuthorizeFailed,
     /// The issuer of its token does not answer.
     IntrospectFailed,
+    /// One of those that the response is to be made of has failed, which has this status.
+    LegFailed(u16),
     /// More requests came than may.
     QuotaExceeded,
     /// No route matches.

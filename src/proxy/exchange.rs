@@ -7,6 +7,7 @@ use std::{cell::OnceCell, rc::Rc};
 
 use super::{
     acquire::acquire,
+    aggregate::aggregate,
     answer::{answer, answer_with_https, refuse},
     attempt::{Failure, attempt},
     call::Inner,
@@ -38,7 +39,7 @@ use crate::{
     },
     policy::{forwarded, request_id},
     route::{Captures, Params},
-    table::{Action, Attached, Cluster, Listener, Route},
+    table::{Action, Attached, Cluster, Listener, NO_POLICIES, Route},
     upstream::health::Mode,
 };
 
@@ -296,9 +297,11 @@ async fn serve_request(
     x.record.chain = chain;
     let route = &table.routes[route as usize];
     let params = x.listener.router.params(found, captures, facts.path);
-    let waiting = Waiting { is_done: body.is_done(), may_watch, lines };
-    if let Some(next) = policies::admit(x, &mut facts, (chain, params), waiting).await? {
-        return Ok(next);
+    if chain != NO_POLICIES {
+        let waiting = Waiting { is_done: body.is_done(), may_watch, lines };
+        if let Some(next) = policies::admit(x, &mut facts, (chain, params), waiting).await? {
+            return Ok(next);
+        }
     }
     x.connection.deadline.set(Timer::Exchange, facts.timeout_ms(route.timeout_ms));
     body.limit_payload(route.body_bytes.unwrap_or(x.listener.body_bytes)).map_err(Error::of_request_body)?;
@@ -309,6 +312,8 @@ async fn serve_request(
     let mut asked = Asked { facts, route, captures, payload, rest, body, is_whole, text, lines };
     let next = match &route.action {
         Action::Redirect { .. } | Action::Respond { .. } => answer(x, &mut asked).await,
+        // On the heap: few exchanges are of several, and others need no room for them.
+        Action::Aggregate(all) => Box::pin(aggregate(x, &mut asked, all, params)).await,
         Action::Cluster(cluster) => relay(x, &mut asked, response, *cluster).await,
         Action::Split(split) => {
             let share = x.generation.splits[*split].borrow_mut().pick().ok_or(Error::NoEndpoint)?;

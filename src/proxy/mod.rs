@@ -2,6 +2,7 @@
 //! everything else here only does what it says.
 
 mod acquire;
+mod aggregate;
 mod announced;
 mod answer;
 mod attempt;

@@ -131,7 +131,6 @@ pub(super) async fn answer(
 
 /// Asks the policies of a chain, one after the other, whether a request may pass, and notes what they find out about it. Where one of them answers the
 /// request itself, it is told what becomes of the connection.
-#[inline]
 pub(super) async fn admit<'f, 'x: 'f>(
     x: &mut Exchange<'x>,
     facts: &mut Facts<'f>,

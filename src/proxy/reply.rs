@@ -82,6 +82,7 @@ reasons! {
     Denied = "denied", Some("http_request_denied"), "What was asked for is not allowed.";
     AuthorizeFailed = "authorize-failed", Some("proxy_internal_error"), "Whether this is allowed cannot be found out now; try again later.";
     IntrospectFailed = "introspect-failed", Some("proxy_internal_error"), "Tokens cannot be looked at now; try again later.";
+    LegFailed = "leg-failed", None, "One of the services that the response is made of has failed.";
     QuotaExceeded = "quota-exceeded", Some("http_request_denied"), "More requests have come than may; try again later.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
@@ -147,6 +148,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::Denied(status) => (status, Reason::Denied),
         Error::AuthorizeFailed => (503, Reason::AuthorizeFailed),
         Error::IntrospectFailed => (503, Reason::IntrospectFailed),
+        Error::LegFailed(status) => (status, Reason::LegFailed),
         Error::QuotaExceeded => (429, Reason::QuotaExceeded),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),

@@ -169,6 +169,26 @@ fn tell_action(
             let length = seen.render(body, route, captures).map_or(0, |body| body.len());
             let _ = writeln!(out, "answer     {status}, {content_type}, {length} bytes");
         }
+        Action::Aggregate(all) => {
+            for leg in &all.legs {
+                let Action::Cluster(cluster) = &table.routes[leg.route as usize].action else { continue };
+                let needs = if leg.is_required { "required" } else { "optional" };
+                let mut after: Vec<&str> =
+                    leg.values.iter().map(|value| &*all.legs[value.leg].name).collect();
+                after.dedup();
+                let after =
+                    if after.is_empty() { String::new() } else { format!(", after {}", after.join(", ")) };
+                let _ = writeln!(
+                    out,
+                    "leg        {}: {} ({needs}{after})",
+                    leg.name, table.clusters[*cluster].name
+                );
+                let policies = table.chains[leg.chain as usize].names(&table.policies);
+                if !policies.is_empty() {
+                    let _ = writeln!(out, "  policies   {}", policies.join(", "));
+                }
+            }
+        }
         Action::Cluster(cluster) => {
             tell_cluster(&table.clusters[*cluster], 100.0, route, listener, seen, captures, out)
         }

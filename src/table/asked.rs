@@ -19,8 +19,11 @@ impl Compiler<'_, '_> {
     pub(super) fn authorize(&mut self, at: usize, authorize: &types::Authorize) -> Option<Rule> {
         let below = |key: &'static str| ["policy".into(), at.into(), "authorize".into(), key.into()];
         self.target(&below("path"), &authorize.path);
-        let route =
-            self.inner_route(at, (&authorize.cluster, &below("cluster")), authorize.timeout.as_millis())?;
+        let route = self.inner_route(
+            &self.config.policy[at].name,
+            (&authorize.cluster, &below("cluster")),
+            authorize.timeout.as_millis(),
+        )?;
         let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase().into()).collect();
         Some(Rule::Authorize(Box::new(Authorize {
             route,
@@ -36,7 +39,11 @@ impl Compiler<'_, '_> {
         let below = |key: &'static str| ["policy".into(), at.into(), "introspect".into(), key.into()];
         self.target(&below("path"), &introspect.path);
         let timeout_ms = introspect.timeout.as_millis();
-        let route = self.inner_route(at, (&introspect.cluster, &below("cluster")), timeout_ms)?;
+        let route = self.inner_route(
+            &self.config.policy[at].name,
+            (&introspect.cluster, &below("cluster")),
+            timeout_ms,
+        )?;
         let types::Introspect { header, query, cookie, issuer, audience, require, scopes, leeway, .. } =
             introspect;
         Some(Rule::Introspect(Box::new(Introspect {
@@ -66,16 +73,16 @@ impl Compiler<'_, '_> {
         }
     }
 
-    /// A route to a cluster for the requests of a policy.
-    fn inner_route(
+    /// A route to a cluster for requests of the gateway's own.
+    pub(super) fn inner_route(
         &mut self,
-        at: usize,
+        name: &str,
         (cluster, path): (&str, &[Key<'_>]),
         timeout_ms: u64,
     ) -> Option<u32> {
         let cluster = self.cluster(cluster, path)?;
         self.inner.push(Route {
-            name: self.config.policy[at].name.as_str().into(),
+            name: name.into(),
             action: Action::Cluster(cluster),
             timeout_ms,
             rewrite: None,

@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
-    path::Path,
     sync::Arc,
 };
 
@@ -11,8 +10,8 @@ use ipnet::IpNet;
 use rustls_pki_types::UnixTime;
 
 use super::{
-    Action, Attached, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Policy, Route, Rule,
-    Split, Table, Timeouts, consumers, policies::Chains, tokens, users,
+    Action, Attached, Cluster, Endpoint, Forwarding, HashOn, HostRule, Http2, Listener, Policy, Route, Split,
+    Table, Timeouts, consumers, legs, policies::Chains,
 };
 use crate::{
     config::{
@@ -23,18 +22,12 @@ use crate::{
     expression::{Expression, Kind, Scope},
     http::request::HeadLimits,
     policy::{
-        basic::UserAccess,
-        client_cert::CertAccess,
         cookie::StickyCookie,
-        cors::Cors,
         headers::{EditErrorCause, HeaderEdits, List},
-        ip::IpAccess,
-        key::KeyAccess,
-        rate_limit::{LimitFault, LimitPart, RateLimit},
         template::{Place, Template},
     },
     route::{RouteError, RouteField, RouteSpec, Router},
-    tls::{Authorities, ClientTls, Loader, ServerTls},
+    tls::{ClientTls, Loader, ServerTls},
     upstream::{
         balance::{Balancer, stable_hash},
         health::EjectPolicy,
@@ -77,6 +70,7 @@ pub fn compile(config: &Config, report: &mut Report<'_>) -> Option<Table> {
     let mut routes = compiler.routes(&router, &faulty);
     compiler.shadowed(&router, &faulty);
     let (policies, mut chains) = compiler.policies();
+    legs::attach(config, &mut routes, &mut chains);
     let listeners = compiler.listeners(&specs, &router, &mut chains);
     if !compiler.failed {
         compiler.at_odds(&listeners, &policies, &chains);
@@ -294,7 +288,10 @@ impl Compiler<'_, '_> {
             let content_type = respond.content_type.as_str().into();
             return Some(Action::Respond { status: respond.status, body, content_type });
         }
-        let message = "a route needs `cluster`, `clusters`, `redirect` or `respond`";
+        if let Some(aggregate) = &route.aggregate {
+            return self.aggregate(at, aggregate, captures).map(|all| Action::Aggregate(Box::new(all)));
+        }
+        let message = "a route needs `cluster`, `clusters`, `aggregate`, `redirect` or `respond`";
         self.error(&["route".into(), at.into()], message, None);
         None
     }
@@ -348,121 +345,17 @@ impl Compiler<'_, '_> {
         })
     }
 
-    fn policies(&mut self) -> (Vec<Policy>, Chains) {
-        let config = self.config;
-        let mut policies = Vec::with_capacity(config.policy.len());
-        for (at, policy) in config.policy.iter().enumerate() {
-            let rule = if let Some(cors) = &policy.cors {
-                self.cors(at, cors)
-            } else if let Some(ip) = &policy.ip {
-                let of = |texts: &Option<Vec<String>>| networks(texts.as_deref().unwrap_or_default());
-                Some(Rule::Ip(IpAccess::new(&of(&ip.allow), &of(&ip.deny))))
-            } else if let Some(access) = &policy.client_cert {
-                Some(Rule::ClientCert(CertAccess::new(&access.names, &access.fingerprints)))
-            } else if let Some(jwt) = &policy.jwt {
-                self.jwt(at, jwt)
-            } else if let Some(introspect) = &policy.introspect {
-                self.introspect(at, introspect)
-            } else if let Some(authorize) = &policy.authorize {
-                self.authorize(at, authorize)
-            } else if let Some(basic) = &policy.basic {
-                self.basic(at, basic)
-            } else if let Some(limit) = &policy.rate_limit {
-                self.rate_limit(at, limit)
-            } else if let Some(source) = &policy.allow {
-                let path = ["policy".into(), at.into(), "allow".into()];
-                let expression = self.expression(&path, source, Kind::Bool, Scope::Identity);
-                expression.map(|expression| Rule::Allow(Box::new(expression)))
-            } else {
-                policy.key.as_ref().map(|key| {
-                    let place = tokens::place((&key.header, types::KEY_HEADER), &key.query, &key.cookie);
-                    Rule::Key(KeyAccess { place, forward: key.forward })
-                })
-            };
-            policies.extend(rule.map(|rule| Policy { name: policy.name.as_str().into(), rule }));
-        }
-        let chains = Chains::new(config);
-        (policies, chains)
-    }
-
-    fn cors(&mut self, at: usize, cors: &types::Cors) -> Option<Rule> {
-        match Cors::compile(cors) {
-            Ok(cors) => Some(Rule::Cors(cors)),
-            Err(errors) => {
-                for error in errors {
-                    let origins = ["cors".into(), "origins".into(), error.at.into()];
-                    let path = [&["policy".into(), at.into()], &origins[..]].concat();
-                    self.error(&path, error.message, error.hint);
-                }
-                None
-            }
-        }
-    }
-
-    /// What is wrong with a user is said of the number, as of a key.
-    fn basic(&mut self, at: usize, basic: &types::Basic) -> Option<Rule> {
-        match users(basic) {
-            Ok(users) => {
-                let remembered_ms = basic.remember.as_millis();
-                Some(Rule::Basic(UserAccess::new(
-                    &basic.realm,
-                    Arc::new(users),
-                    basic.forward,
-                    remembered_ms,
-                )))
-            }
-            Err(faults) => {
-                for fault in faults {
-                    self.error(&["policy".into(), at.into(), "name".into()], fault, None);
-                }
-                None
-            }
-        }
-    }
-
-    /// What is wrong with a key is said of its number: the line where it stands may have a secret.
-    fn jwt(&mut self, at: usize, jwt: &types::Jwt) -> Option<Rule> {
-        if let Some(Err(error)) = jwt.jwks_ca.as_ref().map(|ca| Authorities::read(Path::new(ca))) {
-            self.error(
-                &["policy".into(), at.into(), "jwt".into(), "jwks_ca".into()],
-                error.to_string(),
-                None,
-            );
-        }
-        match tokens::compile(jwt) {
-            Ok(access) => Some(Rule::Jwt(Box::new(access))),
-            Err(faults) => {
-                for fault in faults {
-                    self.error(&["policy".into(), at.into(), "name".into()], fault, None);
-                }
-                None
-            }
-        }
-    }
-
-    fn expression(&mut self, path: &[Key<'_>], source: &str, kind: Kind, scope: Scope) -> Option<Expression> {
+    pub(super) fn expression(
+        &mut self,
+        path: &[Key<'_>],
+        source: &str,
+        kind: Kind,
+        scope: Scope,
+    ) -> Option<Expression> {
         match Expression::compile(source, kind, scope) {
             Ok(expression) => Some(expression),
             Err(fault) => {
                 self.error(path, fault.message, fault.hint);
-                None
-            }
-        }
-    }
-
-    fn rate_limit(&mut self, at: usize, limit: &types::RateLimit) -> Option<Rule> {
-        match RateLimit::compile(&self.config.policy[at].name, limit) {
-            Ok(limit) => Some(Rule::RateLimit(Box::new(limit))),
-            Err(LimitFault { part, fault }) => {
-                let mut path = vec!["policy".into(), at.into(), "rate_limit".into()];
-                match part {
-                    LimitPart::Limit => path.push("limit".into()),
-                    LimitPart::Cost => path.push("cost".into()),
-                    LimitPart::By(place) => {
-                        path.extend([Key::from("by"), place.into(), "expression".into()]);
-                    }
-                }
-                self.error(&path, fault.message, fault.hint);
                 None
             }
         }
@@ -653,7 +546,7 @@ fn listener_rules(config: &Config, listener: &types::Listener, router: Arc<Route
 }
 
 /// Validation has refused what is none.
-fn networks(texts: &[String]) -> Vec<IpNet> {
+pub(super) fn networks(texts: &[String]) -> Vec<IpNet> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 

@@ -5,7 +5,9 @@
 mod asked;
 mod compile;
 mod consumers;
+mod legs;
 mod policies;
+mod rules;
 mod tokens;
 mod users;
 
@@ -22,6 +24,7 @@ use crate::{
     expression::Expression,
     http::request::HeadLimits,
     policy::{
+        aggregate::Aggregate,
         authorize::Authorize,
         basic::UserAccess,
         client_cert::CertAccess,
@@ -325,6 +328,8 @@ pub enum Action {
     Cluster(usize),
     /// Relays to one of a split's clusters.
     Split(usize),
+    /// Answers with what others' answers make.
+    Aggregate(Box<Aggregate>),
     /// Answers with a redirect.
     Redirect {
         /// 3xx.

@@ -25,7 +25,17 @@ impl Chains {
 
     /// The chain of a route on a listener, or of a request there that has no route.
     pub(super) fn of(&mut self, config: &Config, listener: &Listener, route: Option<&Route>) -> u32 {
-        let chain = self.chain(config, listener, route);
+        let is_skipped =
+            |name: &str| route.is_some_and(|route| route.skip.iter().any(|skipped| skipped == name));
+        let defaults = config.policy.iter().filter(|policy| policy.default).map(|policy| &policy.name);
+        let shared = defaults.chain(&listener.uses).filter(|name| !is_skipped(name));
+        // Later ones are nearer.
+        self.named(config, shared.chain(route.map_or(&[][..], |route| &route.uses)))
+    }
+
+    /// The chain of these policies alone.
+    pub(super) fn named<'n>(&mut self, config: &Config, names: impl Iterator<Item = &'n String>) -> u32 {
+        let chain = self.chain(config, names);
         let known = self.list.iter().position(|other| *other == chain);
         known.unwrap_or_else(|| {
             self.list.push(chain);
@@ -33,15 +43,10 @@ impl Chains {
         }) as u32
     }
 
-    fn chain(&self, config: &Config, listener: &Listener, route: Option<&Route>) -> Chain {
+    fn chain<'n>(&self, config: &Config, names: impl Iterator<Item = &'n String>) -> Chain {
         let mut chain = Chain::default();
         let (mut ip, mut allow, mut rate_limits) = (Vec::new(), Vec::new(), Vec::new());
-        let is_skipped =
-            |name: &str| route.is_some_and(|route| route.skip.iter().any(|skipped| skipped == name));
-        let defaults = config.policy.iter().filter(|policy| policy.default).map(|policy| &policy.name);
-        let shared = defaults.chain(&listener.uses).filter(|name| !is_skipped(name));
-        // Later ones are nearer.
-        for name in shared.chain(route.map_or(&[][..], |route| &route.uses)) {
+        for name in names {
             let Some(at) = self.by_name.get(name.as_str()).copied() else { continue };
             let policy = &config.policy[at];
             if policy.cors.is_some() {

@@ -218,7 +218,7 @@ impl Timeout {
 }
 
 /// Ids of refusal reasons are below this; the reply table that gives them out asserts it.
-pub const REFUSALS_MAX: usize = 64;
+pub const REFUSALS_MAX: usize = 96;
 
 /// Responses by the first digit of their status: index 0 is 1xx, index 4 is 5xx.
 pub type StatusClasses = [u64; 5];

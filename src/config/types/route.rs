@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values::{ByteSize, OneOrMany, Span};
 
-/// Which request goes where. Exactly one of `cluster`, `clusters`, `redirect` and `respond`.
+/// Which request goes where. Exactly one of `cluster`, `clusters`, `aggregate`, `redirect` and `respond`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
@@ -28,6 +28,8 @@ pub struct Route {
     pub cluster: Option<String>,
     /// A weighted split over clusters.
     pub clusters: Option<Vec<ClusterShare>>,
+    /// Answers with what several services say.
+    pub aggregate: Option<Aggregate>,
     /// Answers with a redirect.
     pub redirect: Option<Redirect>,
     /// Answers itself.
@@ -109,6 +111,73 @@ pub struct ValuePresent {
     pub present: bool,
 }
 
+/// Answers a GET with one JSON document that is made of several services' answers, which are asked at the same time. While a leg that is not `required`
+/// fails, the response has what there is, a member that tells of it (`problems`), the field `X-Partial` and `Cache-Control: no-store`. A route's `request_headers` are those of
+/// every leg's request.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Aggregate {
+    /// How answers become one: `"name"`, each is a member by its leg's name; `"deep"`, they are objects whose members are one object's, and so within
+    /// them; where two cannot be one, the later leg's stays.
+    #[serde(default)]
+    pub merge: Merge,
+    /// The member that tells of legs that have failed: a list of `{ "leg", "reason", "status" }`. It is there only if some have.
+    #[serde(default = "defaults::problems")]
+    pub problems: String,
+    /// Whom to ask: 1 to 32.
+    pub legs: Vec<Leg>,
+}
+
+/// How answers become one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Merge {
+    /// Each is a member.
+    #[default]
+    Name,
+    /// Their members are one object's.
+    Deep,
+}
+
+/// One service that is asked, by GET. Its answer is a 2xx with JSON; numbers in it that are neither integers of 64 bits nor double precision are rounded.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Leg {
+    /// Its name, unique among the legs of its route: letters, digits, `-` and `_`. Its figures are those of `route/leg`.
+    pub name: String,
+    /// The cluster that is asked.
+    pub cluster: String,
+    /// The path, and perhaps a query, with variables. Beside those of every text there is `{legs.NAME/POINTER}`: a value (a JSON pointer, RFC 6901) of what was taken of the answer of a leg
+    /// before it in the list, for which it waits then.
+    pub path: String,
+    /// Fields of the request that it gets.
+    #[serde(default = "defaults::leg_headers")]
+    pub headers: Vec<String>,
+    /// Names of policies that its request must pass. Those of the route are asked before, about the client's request.
+    #[serde(default, rename = "use")]
+    pub uses: Vec<String>,
+    /// How long it may take. `"0s"`: as long as the route.
+    #[serde(default)]
+    pub timeout: Span,
+    /// Whether there is no response without it. Then its 4xx is the response's status, and else 502 or 504 (`leg-failed`).
+    #[serde(default = "defaults::yes")]
+    pub required: bool,
+    /// An expression that must hold for it to be asked (see [Expressions](#expressions)): of `request`, `auth`, `claims` and `now`. Else there is nothing of it, and that is no failure.
+    pub when: Option<String>,
+    /// What of its answer is taken: a JSON pointer. `""`: all.
+    #[serde(default)]
+    pub select: String,
+    /// JSON pointers, in that, to what is left out.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Fields of its answer that go to the client, such as `set-cookie`.
+    #[serde(default)]
+    pub pass: Vec<String>,
+    /// Bytes that its answer may have.
+    #[serde(default = "defaults::leg_bytes")]
+    pub body_bytes: ByteSize,
+}
+
 /// A cluster's share of a route.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -188,6 +257,20 @@ impl From<&str> for HeaderValue {
 
 /// Defaults that serde needs as functions.
 mod defaults {
+    use crate::config::values::ByteSize;
+
+    pub(super) fn yes() -> bool {
+        true
+    }
+    pub(super) fn problems() -> String {
+        "problems".into()
+    }
+    pub(super) fn leg_headers() -> Vec<String> {
+        ["accept-language", "authorization", "cookie", "traceparent", "tracestate"].map(String::from).into()
+    }
+    pub(super) fn leg_bytes() -> ByteSize {
+        ByteSize(1 << 20)
+    }
     pub(super) fn weight() -> u32 {
         1
     }

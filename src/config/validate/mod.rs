@@ -7,6 +7,7 @@ mod address;
 mod clusters;
 mod consumers;
 mod fields;
+mod legs;
 mod listeners;
 mod policies;
 mod process;

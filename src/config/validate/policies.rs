@@ -121,6 +121,18 @@ fn attached(config: &Config, policies: &Names<'_>, report: &mut Report) {
                 report.push_at(&path, warning);
             }
         }
+        let legs = route.aggregate.iter().flat_map(|aggregate| aggregate.legs.iter().enumerate());
+        for (leg, name, place) in
+            legs.flat_map(|(leg, of)| of.uses.iter().enumerate().map(move |(place, name)| (leg, name, place)))
+        {
+            let path = key_path!["route", index, "aggregate", "legs", leg, "use", place];
+            let found = policies.find(&path, name, report);
+            if found.is_some_and(|found| config.policy[found].cors.is_some()) {
+                let error = Diagnostic::error("no page reads a leg's answer, so `cors` says nothing here");
+                report.push_at(&path, error.hint("`use` it on the route"));
+            }
+            attach(found);
+        }
         let shares = || {
             let names =
                 config.policy.iter().filter(|policy| policy.cors.is_some()).map(|policy| &policy.name);

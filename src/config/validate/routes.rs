@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Names, fields};
+use super::{Names, fields, legs};
 use crate::config::{
     diagnostic::Diagnostic,
     report::Report,
@@ -12,9 +12,10 @@ use crate::config::{
 };
 
 /// The keys of which a route has exactly one.
-const TARGETS: [&str; 4] = ["cluster", "clusters", "redirect", "respond"];
+const TARGETS: [&str; 5] = ["cluster", "clusters", "aggregate", "redirect", "respond"];
 
-const ONE_TARGET: &str = "a route has exactly one of `cluster`, `clusters`, `redirect` and `respond`";
+const ONE_TARGET: &str =
+    "a route has exactly one of `cluster`, `clusters`, `aggregate`, `redirect` and `respond`";
 
 pub(super) fn validate(config: &Config, listeners: &Names<'_>, clusters: &Names<'_>, report: &mut Report) {
     let mut used = Used {
@@ -116,6 +117,7 @@ fn target(index: usize, route: &Route, clusters: &Names<'_>, used: &mut Used, re
     let is_set = [
         route.cluster.is_some(),
         route.clusters.is_some(),
+        route.aggregate.is_some(),
         route.redirect.is_some(),
         route.respond.is_some(),
     ];
@@ -135,6 +137,10 @@ fn target(index: usize, route: &Route, clusters: &Names<'_>, used: &mut Used, re
             report.push_at_key(&key_path!["route", index, second], error);
         }
         (Some("redirect" | "respond"), None) => idle_keys(index, route, report),
+        (Some("aggregate"), None) if route.rewrite.is_some() => {
+            let warning = Diagnostic::warning("`rewrite` has no effect here: each leg has its own path");
+            report.push_at_key(&key_path!["route", index, "rewrite"], warning);
+        }
         (Some(_), None) => {}
     }
     if let Some(name) = &route.cluster {
@@ -142,6 +148,13 @@ fn target(index: usize, route: &Route, clusters: &Names<'_>, used: &mut Used, re
     }
     if let Some(shares) = &route.clusters {
         split(index, shares, clusters, used, report);
+    }
+    if let Some(aggregate) = &route.aggregate {
+        for (place, leg) in aggregate.legs.iter().enumerate() {
+            let path = key_path!["route", index, "aggregate", "legs", place, "cluster"];
+            used.cluster(clusters.find(&path, &leg.cluster, report));
+        }
+        legs::validate(index, aggregate, report);
     }
 }
 
