@@ -16,8 +16,8 @@ pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, ProxyVersion,
 pub use listener::{HalfClose, LimitsOverride, Listener, ProxyProtocol, RiskyMethod, TimeoutsOverride};
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
 pub use policy::{
-    Authorize, ClientCert, Consumer, Cors, Cost, CountedBy, Introspect, Ip, Jwt, JwtKey, KEY_HEADER, Key,
-    OnFailure, OriginMatch, Policy, RateLimit,
+    Authorize, ClientCert, Concurrency, Consumer, Cors, Cost, CountedBy, Introspect, Ip, Jwt, JwtKey,
+    KEY_HEADER, Key, OnFailure, OriginMatch, Policy, RateLimit,
 };
 pub use route::{
     ClusterShare, GrpcMatch, HeaderEdits, HeaderValue, Match, Redirect, Respond, Route, ValueExpression,

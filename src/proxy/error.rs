@@ -54,6 +54,8 @@ pub enum Error {
     IntrospectFailed,
     /// More requests came than may.
     QuotaExceeded,
+    /// As many are under way as may be.
+    ConcurrencyExceeded,
     /// No route matches.
     NoRoute,
     /// The body is larger than allowed.

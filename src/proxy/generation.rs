@@ -105,6 +105,7 @@ impl Generation {
             | Rule::Jwt(_)
             | Rule::Introspect(_)
             | Rule::Authorize(_)
+            | Rule::Concurrency(_)
             | Rule::Allow(_) => None,
         });
         let leases = RefCell::new(leases.collect());
@@ -133,6 +134,7 @@ impl Generation {
             | Rule::Jwt(_)
             | Rule::Introspect(_)
             | Rule::Authorize(_)
+            | Rule::Concurrency(_)
             | Rule::Allow(_) => 0,
         };
         self.table.policies.iter().map(of).sum()

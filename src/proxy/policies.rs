@@ -150,7 +150,10 @@ fn ask<'f, 'x: 'f>(
     for at in chain.asked() {
         ask_one(x, facts, at, params)?;
     }
-    if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits, params) }
+    if !chain.rate_limits.is_empty() {
+        count(x, facts, &chain.rate_limits, params)?;
+    }
+    enter(x, &chain.concurrency)
 }
 
 /// Whether some policy of a chain asks someone else.
@@ -191,6 +194,7 @@ pub(super) fn admitted<'a, 'f, 'x: 'f>(
         if !chain.rate_limits.is_empty() {
             count(x, facts, &chain.rate_limits, params)?;
         }
+        enter(x, &chain.concurrency)?;
         Ok(None)
     })
 }
@@ -223,7 +227,11 @@ fn ask_one<'f, 'x: 'f>(
             }
         }
         // They are asked by themselves, before and after, or by those that wait.
-        Rule::Cors(_) | Rule::RateLimit(_) | Rule::Introspect(_) | Rule::Authorize(_) => Ok(()),
+        Rule::Cors(_)
+        | Rule::RateLimit(_)
+        | Rule::Concurrency(_)
+        | Rule::Introspect(_)
+        | Rule::Authorize(_) => Ok(()),
     };
     x.core.figures.borrow_mut().on_policy(at, passes.is_ok());
     passes
@@ -265,6 +273,21 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Para
         if limit.announces && record.quota.is_none_or(|other| quota.left < other.left) {
             record.quota = Some(quota);
         }
+    }
+    Ok(())
+}
+
+/// Asks the limits of what is under way at once. A request that one of them refuses is under way behind none.
+fn enter(x: &mut Exchange<'_>, limits: &[usize]) -> Result<(), Error> {
+    for at in limits.iter().copied() {
+        let Rule::Concurrency(limit) = &x.generation.table.policies[at].rule else { continue };
+        let permit = limit.enter();
+        x.core.figures.borrow_mut().on_policy(at, permit.is_some());
+        let Some(permit) = permit else {
+            x.record.permits.clear();
+            return Err(Error::ConcurrencyExceeded);
+        };
+        x.record.permits.push(permit);
     }
     Ok(())
 }
@@ -459,7 +482,8 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
         | Rule::Introspect(_)
         | Rule::Authorize(_)
         | Rule::Allow(_)
-        | Rule::RateLimit(_) => None,
+        | Rule::RateLimit(_)
+        | Rule::Concurrency(_) => None,
     }
 }
 

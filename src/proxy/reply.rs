@@ -78,6 +78,7 @@ reasons! {
     Denied = "denied", Some("http_request_denied"), "What was asked for is not allowed.";
     AuthorizeFailed = "authorize-failed", Some("proxy_internal_error"), "Whether this is allowed cannot be found out now; try again later.";
     IntrospectFailed = "introspect-failed", Some("proxy_internal_error"), "Tokens cannot be looked at now; try again later.";
+    ConcurrencyExceeded = "concurrency-exceeded", Some("http_request_denied"), "As many requests are under way as may be; try again later.";
     QuotaExceeded = "quota-exceeded", Some("http_request_denied"), "More requests have come than may; try again later.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
@@ -140,6 +141,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::AuthorizeFailed => (503, Reason::AuthorizeFailed),
         Error::IntrospectFailed => (503, Reason::IntrospectFailed),
         Error::QuotaExceeded => (429, Reason::QuotaExceeded),
+        Error::ConcurrencyExceeded => (503, Reason::ConcurrencyExceeded),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),
         Error::BodyMalformed => (400, Reason::BodyMalformed),

@@ -24,6 +24,7 @@ use crate::{
     http::request::HeadLimits,
     policy::{
         client_cert::CertAccess,
+        concurrency::Concurrency,
         cookie::StickyCookie,
         cors::Cors,
         headers::{EditErrorCause, HeaderEdits, List},
@@ -364,6 +365,8 @@ impl Compiler<'_, '_> {
                 self.authorize(at, authorize)
             } else if let Some(limit) = &policy.rate_limit {
                 self.rate_limit(at, limit)
+            } else if let Some(concurrency) = &policy.concurrency {
+                Some(Rule::Concurrency(Concurrency::new(concurrency.limit)))
             } else if let Some(source) = &policy.allow {
                 let path = ["policy".into(), at.into(), "allow".into()];
                 let expression = self.expression(&path, source, Kind::Bool, Scope::Identity);

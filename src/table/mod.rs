@@ -20,6 +20,7 @@ use crate::{
     policy::{
         authorize::Authorize,
         client_cert::CertAccess,
+        concurrency::Concurrency,
         cookie::StickyCookie,
         cors::Cors,
         headers::HeaderEdits,
@@ -167,6 +168,8 @@ pub enum Rule {
     Authorize(Box<Authorize>),
     /// Says how often.
     RateLimit(Box<RateLimit>),
+    /// Says how many at once.
+    Concurrency(Concurrency),
     /// What a request must be like.
     Allow(Box<Expression>),
 }
@@ -183,6 +186,7 @@ impl Rule {
             Self::Introspect(_) => "introspect",
             Self::Authorize(_) => "authorize",
             Self::RateLimit(_) => "rate_limit",
+            Self::Concurrency(_) => "concurrency",
             Self::Allow(_) => "allow",
         }
     }
@@ -213,6 +217,8 @@ pub struct Chain {
     pub allow: Box<[usize]>,
     /// How often: every one of them, as they are attached.
     pub rate_limits: Box<[usize]>,
+    /// How many at once: every one of them, as they are attached.
+    pub concurrency: Box<[usize]>,
     /// Whether one of them asks someone else.
     pub waits: bool,
 }
@@ -235,7 +241,8 @@ impl Chain {
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.
     pub fn names(&self, policies: &[Policy]) -> Vec<String> {
         let of = |at: usize| format!("{} ({})", policies[at].name, policies[at].rule.kind());
-        self.cors.into_iter().chain(self.asked()).chain(self.rate_limits.iter().copied()).map(of).collect()
+        let counted = self.rate_limits.iter().chain(&self.concurrency).copied();
+        self.cors.into_iter().chain(self.asked()).chain(counted).map(of).collect()
     }
 }
 

@@ -32,7 +32,8 @@ impl Chains {
 
     fn chain(&self, config: &Config, listener: &Listener, route: Option<&Route>) -> Chain {
         let mut chain = Chain::default();
-        let (mut ip, mut allow, mut rate_limits) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ip, mut allow) = (Vec::new(), Vec::new());
+        let (mut rate_limits, mut concurrency) = (Vec::new(), Vec::new());
         let is_skipped =
             |name: &str| route.is_some_and(|route| route.skip.iter().any(|skipped| skipped == name));
         let defaults = config.policy.iter().filter(|policy| policy.default).map(|policy| &policy.name);
@@ -59,11 +60,14 @@ impl Chains {
                 allow.push(at);
             } else if policy.rate_limit.is_some() && !rate_limits.contains(&at) {
                 rate_limits.push(at);
+            } else if policy.concurrency.is_some() && !concurrency.contains(&at) {
+                concurrency.push(at);
             }
         }
         chain.ip = ip.into();
         chain.allow = allow.into();
         chain.rate_limits = rate_limits.into();
+        chain.concurrency = concurrency.into();
         chain.waits = chain.introspect.is_some() || chain.authorize.is_some();
         chain
     }

@@ -13,8 +13,18 @@ use crate::config::{
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 9] =
-    ["cors", "ip", "client_cert", "key", "jwt", "introspect", "authorize", "allow", "rate_limit"];
+const KINDS: [&str; 10] = [
+    "cors",
+    "ip",
+    "client_cert",
+    "key",
+    "jwt",
+    "introspect",
+    "authorize",
+    "allow",
+    "rate_limit",
+    "concurrency",
+];
 
 /// Those that a request is asked for once.
 const ASKED_ONCE: [&str; 6] = ["cors", "client_cert", "key", "jwt", "introspect", "authorize"];
@@ -72,6 +82,7 @@ fn kinds(policy: &Policy) -> Vec<&'static str> {
         policy.authorize.is_some(),
         policy.allow.is_some(),
         policy.rate_limit.is_some(),
+        policy.concurrency.is_some(),
     ];
     KINDS.into_iter().zip(is).filter_map(|(kind, is)| is.then_some(kind)).collect()
 }
