@@ -139,6 +139,7 @@ They are asked in this order, whatever the order in the file is, and `ringgate e
 | `jwt` | one, as of `cors` | 401 (`token-missing`, `token-invalid`, `token-expired`), 403 (`token-scope`) or, while published keys have never been had, 503 (`token-keys-missing`) |
 | `allow` | all of them | 403 (`not-allowed`) |
 | `rate_limit` | all of them; one that refuses takes back what the others counted | 429 (`quota-exceeded`), with `Retry-After` |
+| `concurrency` | all of them; what rate limits have counted stays counted | 503 (`concurrency-exceeded`), with `Retry-After` |
 
 How many requests passed each policy, and how many did not, is among the figures.
 

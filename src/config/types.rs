@@ -16,8 +16,8 @@ pub use cluster::{Balance, Cluster, Eject, Endpoint, HashOn, Pool, ProxyVersion,
 pub use listener::{HalfClose, LimitsOverride, Listener, ProxyProtocol, RiskyMethod, TimeoutsOverride};
 pub use path::{Backslash, EmptySegment, EncodedSlash, PathRules};
 pub use policy::{
-    Authorize, Basic, ClientCert, Consumer, ConsumerLimit, Cors, Cost, CountedBy, Introspect, Ip, Jwt,
-    JwtKey, KEY_HEADER, Key, OnFailure, OriginMatch, Policy, RateLimit, User,
+    Authorize, Basic, ClientCert, Concurrency, Consumer, ConsumerLimit, Cors, Cost, CountedBy, Introspect,
+    Ip, Jwt, JwtKey, KEY_HEADER, Key, OnFailure, OriginMatch, Policy, RateLimit, User,
 };
 pub use route::{
     Aggregate, ClusterShare, GrpcMatch, HeaderEdits, HeaderValue, Leg, Match, Merge, Redirect, Respond,

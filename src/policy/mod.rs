@@ -1,12 +1,13 @@
 //! What may happen to a request and its response beside being relayed: texts with variables, edits of fields,
 //! cookies, the fields that say who asked, request ids, what gRPC says
-//! beside its messages, who may read across origins, who may ask at all, whose keys, passwords and tokens they show, and how often they may come. Everything here is synchronous and works on
+//! beside its messages, who may read across origins, who may ask at all, whose keys, passwords and tokens they show, how often they may come, and how many at once. Everything here is synchronous and works on
 //! bytes that it is handed: it knows no socket, no clock and no message type, and leaves the order of things to the exchange.
 
 pub mod aggregate;
 pub mod authorize;
 pub mod basic;
 pub mod client_cert;
+pub mod concurrency;
 pub mod cookie;
 pub mod cors;
 pub mod credential;

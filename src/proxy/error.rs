@@ -64,6 +64,8 @@ pub enum Error {
     LegFailed(u16),
     /// More requests came than may.
     QuotaExceeded,
+    /// As many are under way as may be.
+    ConcurrencyExceeded,
     /// No route matches.
     NoRoute,
     /// The body is larger than allowed.

@@ -116,6 +116,7 @@ impl Generation {
             | Rule::Jwt(_)
             | Rule::Introspect(_)
             | Rule::Authorize(_)
+            | Rule::Concurrency(_)
             | Rule::Allow(_) => None,
         });
         let leases = RefCell::new(leases.collect());
@@ -131,6 +132,7 @@ impl Generation {
             | Rule::Introspect(_)
             | Rule::Authorize(_)
             | Rule::Allow(_)
+            | Rule::Concurrency(_)
             | Rule::RateLimit(_) => None,
         });
         let users = RefCell::new(users.collect());
@@ -186,6 +188,7 @@ impl Generation {
             | Rule::Jwt(_)
             | Rule::Introspect(_)
             | Rule::Authorize(_)
+            | Rule::Concurrency(_)
             | Rule::Allow(_) => 0,
         };
         self.table.policies.iter().map(of).sum()

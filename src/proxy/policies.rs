@@ -160,7 +160,10 @@ fn ask<'f, 'x: 'f>(
         let passes = ask_one(x, facts, at, params);
         note(x, at, passes)?;
     }
-    if chain.rate_limits.is_empty() { Ok(()) } else { count(x, facts, &chain.rate_limits, params) }
+    if !chain.rate_limits.is_empty() {
+        count(x, facts, &chain.rate_limits, params)?;
+    }
+    enter(x, &chain.concurrency)
 }
 
 /// The same, where some have to wait for their answers.
@@ -189,6 +192,7 @@ async fn ask_waiting<'f, 'x: 'f>(
     if !chain.rate_limits.is_empty() {
         count(x, facts, &chain.rate_limits, params)?;
     }
+    enter(x, &chain.concurrency)?;
     Ok(None)
 }
 
@@ -229,7 +233,7 @@ fn ask_one<'f, 'x: 'f>(
         Rule::Introspect(_) => Err(Error::IntrospectFailed),
         Rule::Authorize(_) => Err(Error::AuthorizeFailed),
         // They are asked by themselves, before and after.
-        Rule::Cors(_) | Rule::RateLimit(_) => Ok(()),
+        Rule::Cors(_) | Rule::RateLimit(_) | Rule::Concurrency(_) => Ok(()),
     }
 }
 
@@ -320,6 +324,21 @@ fn count(x: &mut Exchange<'_>, facts: &Facts<'_>, limits: &[usize], params: Para
         if limit.announces && record.quota.is_none_or(|other| quota.left < other.left) {
             record.quota = Some(quota);
         }
+    }
+    Ok(())
+}
+
+/// Asks the limits of what is under way at once. A request that one of them refuses is under way behind none.
+fn enter(x: &mut Exchange<'_>, limits: &[usize]) -> Result<(), Error> {
+    for at in limits.iter().copied() {
+        let Rule::Concurrency(limit) = &x.generation.table.policies[at].rule else { continue };
+        let permit = limit.enter();
+        x.core.figures.borrow_mut().on_policy(at, permit.is_some());
+        let Some(permit) = permit else {
+            x.record.permits.clear();
+            return Err(Error::ConcurrencyExceeded);
+        };
+        x.record.permits.push(permit);
     }
     Ok(())
 }
@@ -524,7 +543,8 @@ fn cors(table: &Table, chain: u32) -> Option<(usize, &Cors)> {
         | Rule::Introspect(_)
         | Rule::Authorize(_)
         | Rule::Allow(_)
-        | Rule::RateLimit(_) => None,
+        | Rule::RateLimit(_)
+        | Rule::Concurrency(_) => None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     config::types::LogFormat,
     http::{field::FieldName, request::RequestHead, version::Version},
     policy::{
+        concurrency::Permit,
         request_id::{REQUEST_ID_BYTES, uuid_v7},
         token::Claims,
     },
@@ -164,6 +165,8 @@ pub(super) struct Record {
     pub(super) claims: Option<Rc<Claims>>,
     /// What is left to who asks.
     pub(super) quota: Option<Quota>,
+    /// Of limits of what is under way at once: they come home with it, or with the tunnel that it becomes.
+    pub(super) permits: Vec<Permit>,
     pub(super) cluster: Option<usize>,
     /// The endpoint last tried: its place in the cluster.
     endpoint: Option<usize>,
@@ -198,6 +201,7 @@ impl Record {
             user: None,
             claims: None,
             quota: None,
+            permits: Vec::new(),
             cluster: None,
             endpoint: None,
             tries: 0,

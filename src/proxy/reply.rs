@@ -83,6 +83,7 @@ reasons! {
     AuthorizeFailed = "authorize-failed", Some("proxy_internal_error"), "Whether this is allowed cannot be found out now; try again later.";
     IntrospectFailed = "introspect-failed", Some("proxy_internal_error"), "Tokens cannot be looked at now; try again later.";
     LegFailed = "leg-failed", None, "One of the services that the response is made of has failed.";
+    ConcurrencyExceeded = "concurrency-exceeded", Some("http_request_denied"), "As many requests are under way as may be; try again later.";
     QuotaExceeded = "quota-exceeded", Some("http_request_denied"), "More requests have come than may; try again later.";
     NoRoute = "no-route", Some("destination_not_found"), "No route matches the request.";
     BodyTooLarge = "body-too-large", Some("http_request_error"), "The request's body is larger than allowed.";
@@ -150,6 +151,7 @@ pub(super) fn reply(error: Error) -> Reply {
         Error::IntrospectFailed => (503, Reason::IntrospectFailed),
         Error::LegFailed(status) => (status, Reason::LegFailed),
         Error::QuotaExceeded => (429, Reason::QuotaExceeded),
+        Error::ConcurrencyExceeded => (503, Reason::ConcurrencyExceeded),
         Error::NoRoute => (404, Reason::NoRoute),
         Error::BodyTooLarge => (413, Reason::BodyTooLarge),
         Error::BodyMalformed => (400, Reason::BodyMalformed),

@@ -28,6 +28,7 @@ use crate::{
         authorize::Authorize,
         basic::UserAccess,
         client_cert::CertAccess,
+        concurrency::Concurrency,
         cookie::StickyCookie,
         cors::Cors,
         headers::HeaderEdits,
@@ -175,6 +176,8 @@ pub enum Rule {
     Authorize(Box<Authorize>),
     /// Says how often.
     RateLimit(Box<RateLimit>),
+    /// Says how many at once.
+    Concurrency(Concurrency),
     /// What a request must be like.
     Allow(Box<Expression>),
 }
@@ -192,6 +195,7 @@ impl Rule {
             Self::Introspect(_) => "introspect",
             Self::Authorize(_) => "authorize",
             Self::RateLimit(_) => "rate_limit",
+            Self::Concurrency(_) => "concurrency",
             Self::Allow(_) => "allow",
         }
     }
@@ -224,6 +228,8 @@ pub struct Chain {
     pub allow: Box<[usize]>,
     /// How often: every one of them, as they are attached.
     pub rate_limits: Box<[usize]>,
+    /// How many at once: every one of them, as they are attached.
+    pub concurrency: Box<[usize]>,
 }
 
 impl Chain {
@@ -251,7 +257,8 @@ impl Chain {
     /// Its policies in the order in which they are asked, for people: `browsers (cors)`.
     pub fn names(&self, policies: &[Policy]) -> Vec<String> {
         let of = |at: usize| format!("{} ({})", policies[at].name, policies[at].rule.kind());
-        self.cors.into_iter().chain(self.asked()).chain(self.rate_limits.iter().copied()).map(of).collect()
+        let counted = self.rate_limits.iter().chain(&self.concurrency).copied();
+        self.cors.into_iter().chain(self.asked()).chain(counted).map(of).collect()
     }
 }
 

@@ -45,7 +45,8 @@ impl Chains {
 
     fn chain<'n>(&self, config: &Config, names: impl Iterator<Item = &'n String>) -> Chain {
         let mut chain = Chain::default();
-        let (mut ip, mut allow, mut rate_limits) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ip, mut allow) = (Vec::new(), Vec::new());
+        let (mut rate_limits, mut concurrency) = (Vec::new(), Vec::new());
         for name in names {
             let Some(at) = self.by_name.get(name.as_str()).copied() else { continue };
             let policy = &config.policy[at];
@@ -69,11 +70,14 @@ impl Chains {
                 allow.push(at);
             } else if policy.rate_limit.is_some() && !rate_limits.contains(&at) {
                 rate_limits.push(at);
+            } else if policy.concurrency.is_some() && !concurrency.contains(&at) {
+                concurrency.push(at);
             }
         }
         chain.ip = ip.into();
         chain.allow = allow.into();
         chain.rate_limits = rate_limits.into();
+        chain.concurrency = concurrency.into();
         chain
     }
 
@@ -91,7 +95,8 @@ impl Chains {
             | Rule::ClientCert(_)
             | Rule::Authorize(_)
             | Rule::Allow(_)
-            | Rule::RateLimit(_) => None,
+            | Rule::RateLimit(_)
+            | Rule::Concurrency(_) => None,
         });
         let places: Vec<_> = places.collect();
         let is_same =

@@ -14,6 +14,7 @@ use crate::{
     policy::{
         basic::UserAccess,
         client_cert::CertAccess,
+        concurrency::Concurrency,
         cors::Cors,
         ip::IpAccess,
         key::KeyAccess,
@@ -44,6 +45,8 @@ impl Compiler<'_, '_> {
                 self.basic(at, basic)
             } else if let Some(limit) = &policy.rate_limit {
                 self.rate_limit(at, limit)
+            } else if let Some(concurrency) = &policy.concurrency {
+                Some(Rule::Concurrency(Concurrency::new(concurrency.limit)))
             } else if let Some(source) = &policy.allow {
                 let path = ["policy".into(), at.into(), "allow".into()];
                 let expression = self.expression(&path, source, Kind::Bool, Scope::Identity);

@@ -8,7 +8,7 @@ use crate::config::values::{Hidden, Span};
 
 /// What requests must pass, or what is done to them, by name. It does nothing until it is attached: as the default, by a
 /// listener's `use` or by a route's `use`. Exactly one kind: `cors`, `ip`, `client_cert`, `key`,
-/// `basic`, `jwt`, `introspect`, `authorize`, `allow` or `rate_limit`.
+/// `basic`, `jwt`, `introspect`, `authorize`, `allow`, `rate_limit` or `concurrency`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -38,6 +38,19 @@ pub struct Policy {
     pub allow: Option<String>,
     /// Says how often requests may come.
     pub rate_limit: Option<RateLimit>,
+    /// Says how many exchanges may be under way at once.
+    pub concurrency: Option<Concurrency>,
+}
+
+/// Says how many exchanges may be under way at once, all together, from their admission until they are over; a tunnel lasts as long as it is open. Exact for the whole host, on
+/// however many cores its connections are. Beyond it: 503, `concurrency-exceeded`, with `Retry-After`. Several on a route are all asked. A new configuration begins to count
+/// anew: what is under way by the one before it does not count.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Concurrency {
+    /// Exchanges at once.
+    #[schemars(range(min = 1))]
+    pub limit: u32,
 }
 
 /// Says how often requests may come, of each whom `by` tells apart: `limit` in `per`, evenly (a bucket that refills all the time; GCRA), with

@@ -13,8 +13,19 @@ use crate::config::{
 };
 
 /// The kinds, of which a policy has exactly one.
-const KINDS: [&str; 10] =
-    ["cors", "ip", "client_cert", "key", "basic", "jwt", "introspect", "authorize", "allow", "rate_limit"];
+const KINDS: [&str; 11] = [
+    "cors",
+    "ip",
+    "client_cert",
+    "key",
+    "basic",
+    "jwt",
+    "introspect",
+    "authorize",
+    "allow",
+    "rate_limit",
+    "concurrency",
+];
 
 /// Bytes of a realm.
 const REALM_BYTES_MAX: usize = 128;
@@ -79,6 +90,7 @@ fn kinds(policy: &Policy) -> Vec<&'static str> {
         policy.authorize.is_some(),
         policy.allow.is_some(),
         policy.rate_limit.is_some(),
+        policy.concurrency.is_some(),
     ];
     KINDS.into_iter().zip(is).filter_map(|(kind, is)| is.then_some(kind)).collect()
 }
