@@ -196,6 +196,23 @@ fn without_an_answer_requests_are_refused_or_pass_as_configured() {
 }
 
 #[test]
+fn a_head_of_any_size_opens_no_door() {
+    let (inside, seen) = recording(|_, _| ok(b"inside"));
+    let (door, asked) = recording(|_, _| b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let rest = authorize("on_failure = \"allow\"");
+    let limits = "limits = { head_bytes = \"2KiB\", headers = 10, target_bytes = \"1KiB\" }";
+    let gateway = Gateway::start(&config(inside.address, door.address, limits, &rest));
+    for length in (1850..2048).step_by(3) {
+        let response = ask(&gateway, "GET", "/", &format!("X-Long: {}\r\n", "a".repeat(length)));
+        assert!(matches!(response.status, 403 | 431), "{length}: {}", response.status);
+    }
+    let fields: String = (0..9).map(|number| format!("X-{number}: {number}\r\n")).collect();
+    assert_eq!(ask(&gateway, "GET", "/", &fields).status, 403);
+    assert_eq!(ask(&gateway, "GET", &format!("/{}", "a".repeat(1000)), "").status, 403);
+    assert!(seen.lock().unwrap().is_empty() && !asked.lock().unwrap().is_empty());
+}
+
+#[test]
 fn a_silent_service_has_its_time() {
     let inside = Upstream::saying("inside");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

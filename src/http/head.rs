@@ -26,6 +26,10 @@ pub struct HeadLimits {
 }
 
 impl HeadLimits {
+    /// No others than those of the parser.
+    pub const MOST: Self =
+        Self { head_bytes: HEAD_BYTES_MAX, headers: FIELDS_MAX, target_bytes: HEAD_BYTES_MAX };
+
     /// `head_bytes` as it counts.
     #[inline]
     pub(super) fn head_bytes(&self) -> usize {

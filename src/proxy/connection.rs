@@ -27,7 +27,7 @@ use crate::{
     buf::{Buf, Size},
     clock::{Deadline, Timer},
     http::{
-        head::Parsed,
+        head::{HeadLimits, Parsed},
         request::{RequestError, parse_request},
     },
     http2, net,
@@ -405,11 +405,13 @@ impl Connection {
         let began_us = core.clock.turn_us();
         let generation = self.generation();
         let listener = &generation.table.listeners[self.listener];
+        // The gateway's own requests have what their clients' had, and some lines more.
+        let limits = if self.inner.is_some() { &HeadLimits::MOST } else { &listener.head };
         let mut scanned = 0;
         let mut has_deadline = false;
         let Some(mut buf) = self.inbox.take() else { return Err(NoRequest::Quiet) };
         loop {
-            match parse_request(buf.filled(), &mut scanned, &listener.head, &mut scratch.request) {
+            match parse_request(buf.filled(), &mut scanned, limits, &mut scratch.request) {
                 Ok(Parsed::Complete { head_len }) => {
                     self.deadline.clear(Timer::Request);
                     return Ok(Request { buf, head_len, consumed: head_len, is_complete: false, began_us });

@@ -11,6 +11,7 @@ use super::{
     exchange::{Exchange, Next},
     facts::Facts,
     policies::{shown, token_error},
+    reply::reply,
 };
 use crate::{
     buf::LARGE_BYTES,
@@ -59,6 +60,8 @@ pub(super) async fn authorize(
     let request = request_for(facts, b"GET", door.target.as_bytes(), |name| door.asks_with(name), None);
     let answer = ask(x, facts, (door.route, door.timeout_ms), (Method::Get, request, lines), waiting).await?;
     let verdict = answer.as_ref().map_or(Verdict::Unknown, |answer| Verdict::of(answer.head.status));
+    // What the client has brought about, by a head that leaves no room for instance, opens no door.
+    let is_clients = matches!(&answer, Err(CallFault::Failed(error)) if reply(*error).status < 500);
     // What the client says there goes on in no case.
     let mut grant = Grant { names: door.copy.to_vec(), lines: Vec::new() };
     match (verdict, answer) {
@@ -78,7 +81,7 @@ pub(super) async fn authorize(
             x.record.on_error(denied);
             return answer_of_another(x, facts, &answer, waiting).await.map(Some);
         }
-        _ if door.fails_open => {}
+        _ if door.fails_open && !is_clients => {}
         _ => return Err(Error::AuthorizeFailed),
     }
     if !grant.names.is_empty() {
