@@ -277,6 +277,49 @@ fn legs_pass_policies_of_their_own_and_may_not_be_asked() {
 }
 
 #[test]
+fn what_needs_a_leg_that_is_left_out_is_left_out() {
+    let (a, b) = (saying(r#"{"x":1}"#), saying("2"));
+    let user = format!("{USER}\nwhen = \"'full' in request.query\"");
+    let more = "name = \"more\"\ncluster = \"b\"\npath = \"/more/{legs.user/x}\"";
+    let gateway = gateway([a.address, b.address], "", &[&user, more, CART], "");
+    assert_eq!(json_of(&ask(&gateway, "/home/7", "")), json!({ "cart": 2 }));
+    let whole = json!({ "user": { "x": 1 }, "more": 2, "cart": 2 });
+    assert_eq!(json_of(&ask(&gateway, "/home/7?full=1", "")), whole);
+}
+
+#[test]
+fn a_value_is_one_segment_whatever_clients_paths_mean() {
+    let a = saying(r#"{"x":"7/admin","y":"7\\admin"}"#);
+    let (b, seen) = recording("2");
+    let x = "name = \"x\"\ncluster = \"b\"\npath = \"/v/{legs.user/x}\"";
+    let y = "name = \"y\"\ncluster = \"b\"\npath = \"/v/{legs.user/y}\"";
+    let config = config([a.address, b.address], "", &[USER, x, y], "")
+        .replace("h2c = true", "path = { encoded_slash = \"decode\", backslash = \"slash\" }");
+    let gateway = Gateway::start(&config);
+    ask(&gateway, "/home/7", "");
+    let mut targets: Vec<String> =
+        seen.lock().unwrap().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+    targets.sort();
+    assert_eq!(targets.iter().filter(|target| target.contains("admin")).count(), targets.len());
+    assert!(targets.iter().all(|target| target.matches('/').count() == 2), "{targets:?}");
+}
+
+#[test]
+fn parts_say_nothing_of_how_long_a_whole_with_gaps_is_good() {
+    let a = Upstream::answering(|_, _| {
+        answer("200 OK", "Cache-Control: max-age=60\r\nExpires: 0\r\nX-A: 1\r\n", "1")
+    });
+    let broken = Upstream::answering(|_, _| answer("500 No", "", "{}"));
+    let user = format!("{USER}\npass = [\"cache-control\", \"expires\", \"x-a\"]");
+    let whole = gateway([a.address, broken.address], "", &[&user], "");
+    assert_eq!(ask(&whole, "/home/7", "").field("cache-control").as_deref(), Some("max-age=60"));
+    let partial = gateway([a.address, broken.address], "", &[&user, &optional(CART)], "");
+    let response = ask(&partial, "/home/7", "");
+    assert_eq!(support::fields(&response.head, "cache-control"), ["no-store"]);
+    assert_eq!((response.field("expires"), response.field("x-a").as_deref()), (None, Some("1")));
+}
+
+#[test]
 fn members_become_one_objects() {
     let a = saying(r#"{"user":{"name":"Ada","secret":"x"},"list":[1]}"#);
     let b = saying(r#"{"user":{"city":"Berlin"},"list":[2]}"#);

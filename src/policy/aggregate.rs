@@ -9,6 +9,9 @@ use crate::expression::Expression;
 /// Services that one answer is made of, at most.
 pub const LEGS_MAX: usize = 32;
 
+/// What is said of the client's request, whoever says it. Other refusals are about a connection, or want fields that only who refuses can write.
+const PASSED: [u16; 7] = [400, 403, 404, 409, 410, 422, 429];
+
 /// One answer made of several.
 #[derive(Debug, Clone)]
 pub struct Aggregate {
@@ -109,8 +112,8 @@ impl Pointer {
 /// Why there is nothing of a leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LegFault {
-    /// The request failed, for this reason of the reply table.
-    Request(&'static str, bool),
+    /// The request failed, for this reason of the reply table, which has this status.
+    Request(&'static str, u16),
     /// The service answered with this status.
     Status(u16),
     /// It answered with more than it may.
@@ -142,8 +145,8 @@ impl LegFault {
     /// The status of an answer that there is not for it: what the service said of the request, if it said so.
     pub fn status(self) -> u16 {
         match self {
-            Self::Status(status @ 400..=499) => status,
-            Self::Request(_, true) => 504,
+            Self::Status(status) | Self::Request(_, status) if PASSED.contains(&status) => status,
+            Self::Request(_, 504) => 504,
             _ => 502,
         }
     }
@@ -219,7 +222,11 @@ impl Aggregate {
         for (leg, outcome) in self.legs.iter().zip(outcomes) {
             match (outcome, self.merge) {
                 (Outcome::Answered(value), Merge::Name) => drop(document.insert(leg.name.to_string(), value)),
-                (Outcome::Answered(Value::Object(members)), Merge::Deep) => merge(&mut document, members),
+                (Outcome::Answered(Value::Object(mut members)), Merge::Deep) => {
+                    // It is the gateway's to say.
+                    members.remove(&*self.problems);
+                    merge(&mut document, members);
+                }
                 // No leg has answered so: see `understand`.
                 (Outcome::Answered(_), Merge::Deep) | (Outcome::Skipped, _) => {}
                 (Outcome::Failed(fault), merge) => {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     buf::LARGE_BYTES,
+    config::types::PathRules,
     expression::Expression,
     http::{field::FieldName, method::Method},
     policy::{
@@ -35,7 +36,9 @@ const ACCEPT: &[u8] = b"Accept: application/json\r\n";
 
 /// How far a leg is.
 enum Stage {
-    /// It was not looked at yet, or waits for others.
+    /// It was not looked at yet.
+    New,
+    /// It is to be asked, and waits for others.
     Waits,
     UnderWay(Call),
     /// It is over. Beside it the fields that go to the client.
@@ -53,11 +56,11 @@ pub(super) async fn aggregate(
         return Err(Error::MethodNotAllowed);
     }
     let may_watch = asked.body.is_done() && asked.rest.is_empty();
-    let mut ways: Vec<Stage> = all.legs.iter().map(|_| Stage::Waits).collect();
+    let mut ways: Vec<Stage> = all.legs.iter().map(|_| Stage::New).collect();
     loop {
         // One that is skipped, or fails at once, may be what the next has waited for; those before a leg are the only ones it waits for.
         for at in 0..ways.len() {
-            if matches!(ways[at], Stage::Waits)
+            if matches!(ways[at], Stage::New | Stage::Waits)
                 && let Some(way) = begin(x, asked, (all, at), &ways, params)
             {
                 ways[at] = way;
@@ -102,6 +105,11 @@ fn begin(
 ) -> Option<Stage> {
     let (leg, facts) = (&all.legs[at], &asked.facts);
     let failed = |fault| Some(Stage::Over(Outcome::Failed(fault), Vec::new()));
+    if let (Stage::New, Some(when)) = (&ways[at], &leg.when)
+        && !facts.asked(|| when.holds(&Seen::new(facts, params))).unwrap_or(false)
+    {
+        return Some(Stage::Over(Outcome::Skipped, Vec::new()));
+    }
     let mut values = Vec::with_capacity(leg.values.len());
     for needed in &leg.values {
         match &ways[needed.leg] {
@@ -109,19 +117,16 @@ fn begin(
                 Some(value) => values.push(value),
                 None => return failed(LegFault::NotAsked),
             },
-            Stage::Over(Outcome::Failed(_) | Outcome::Skipped, _) => return failed(LegFault::NotAsked),
-            Stage::Waits | Stage::UnderWay(_) => return None,
+            Stage::Over(Outcome::Failed(_), _) => return failed(LegFault::NotAsked),
+            // What is not wanted is no failure, nor is what would need it.
+            Stage::Over(Outcome::Skipped, _) => return Some(Stage::Over(Outcome::Skipped, Vec::new())),
+            Stage::New | Stage::Waits | Stage::UnderWay(_) => return Some(Stage::Waits),
         }
-    }
-    if let Some(when) = &leg.when
-        && !facts.asked(|| when.holds(&Seen::new(facts, params))).unwrap_or(false)
-    {
-        return Some(Stage::Over(Outcome::Skipped, Vec::new()));
     }
     let variables = LegFacts { route: facts.variables(asked.route, asked.captures), leg, values };
     let (mut rendered, mut target) = (Vec::new(), Vec::new());
     if leg.path.render(&variables, &mut rendered).is_err()
-        || canonical_target(&rendered, x.listener, &mut target).is_err()
+        || canonical_target(&rendered, &PathRules::default(), &mut target).is_err()
     {
         return failed(LegFault::NoPath);
     }
@@ -165,7 +170,7 @@ fn over(leg: &Leg, answer: Result<Answer, CallFault>, all: &Aggregate) -> Stage 
         Err(CallFault::Broken) => Err(LegFault::NotJson),
         Err(CallFault::Failed(error)) => {
             let reply = reply(error);
-            Err(LegFault::Request(reply.reason.kind(), reply.status == 504))
+            Err(LegFault::Request(reply.reason.kind(), reply.status))
         }
     };
     match understood {
@@ -194,7 +199,14 @@ async fn respond(
         outcomes.push(outcome);
     }
     if !missing.is_empty() {
-        // What is not whole is not for others, nor for later.
+        // What is not whole is not for others, nor for later, whatever is said of its parts.
+        let whole = std::mem::take(*lines);
+        for line in whole.split_inclusive(|byte| *byte == b'\n') {
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            if name != b"cache-control" && name != b"expires" {
+                lines.extend_from_slice(line);
+            }
+        }
         lines.extend_from_slice(b"Cache-Control: no-store\r\nX-Partial: ");
         lines.extend_from_slice(missing.join(", ").as_bytes());
         lines.extend_from_slice(b"\r\n");

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     buf::Buf,
     clock::{Deadline, Timer},
+    config::types::PathRules,
     http::{
         body::{BodyReader, SendAs},
         framing::BodyLength,
@@ -496,15 +497,15 @@ pub(super) fn upstream_target(
     let Some(rewrite) = &route.rewrite else { return Ok(false) };
     rendered.clear();
     rewrite.render(variables, rendered).map_err(|_| Error::Rewrite)?;
-    canonical_target(rendered, listener, out)?;
+    canonical_target(rendered, &listener.path, out)?;
     Ok(true)
 }
 
 /// Brings a rendered target to canonical form, its query as it is: what goes upstream has one meaning too.
-pub(super) fn canonical_target(target: &[u8], listener: &Listener, out: &mut Vec<u8>) -> Result<(), Error> {
+pub(super) fn canonical_target(target: &[u8], rules: &PathRules, out: &mut Vec<u8>) -> Result<(), Error> {
     let at = memchr::memchr(b'?', target).unwrap_or(target.len());
     let (path, query) = target.split_at(at);
-    match canonicalize(path, &listener.path, out).map_err(|_| Error::Rewrite)? {
+    match canonicalize(path, rules, out).map_err(|_| Error::Rewrite)? {
         Canonical::Written => {}
         Canonical::AsIs => {
             out.clear();

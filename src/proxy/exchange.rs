@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::Timer,
-    config::types::UpstreamProtocol,
+    config::types::{PathRules, UpstreamProtocol},
     expression::Expression,
     http::{
         body::BodyReader,
@@ -255,7 +255,15 @@ async fn serve_request(
     // While the request waits, what the client sends can only be its next one.
     let may_watch = request.is_complete && tail.len() == taken.consumed;
 
-    let canonical = canonical_path(head, as_sent, x.listener, path).map_err(Error::Path)?;
+    // What the gateway says itself means what it says, whatever clients' paths mean on the listener.
+    let own_rules;
+    let rules = if x.connection.inner.is_none() {
+        &x.listener.path
+    } else {
+        own_rules = PathRules::default();
+        &own_rules
+    };
+    let canonical = canonical_path(head, as_sent, rules, path).map_err(Error::Path)?;
     x.record.is_canonical = canonical == Canonical::AsIs;
     facts.path = match canonical {
         Canonical::Written => path,
@@ -342,11 +350,11 @@ pub(super) fn admit(facts: &Facts<'_>, listener: &Listener) -> Result<(), Error>
 pub(super) fn canonical_path(
     head: &RequestHead,
     as_sent: &[u8],
-    listener: &Listener,
+    rules: &PathRules,
     out: &mut Vec<u8>,
 ) -> Result<Canonical, PathError> {
     match head.target {
-        TargetForm::Origin | TargetForm::Absolute => canonicalize(as_sent, &listener.path, out),
+        TargetForm::Origin | TargetForm::Absolute => canonicalize(as_sent, rules, out),
         TargetForm::Asterisk => {
             // The whole server, not its root (RFC 9112 §3.2.4): no pattern of a path takes it.
             out.clear();

@@ -34,7 +34,7 @@ pub fn preview<'p>(
     path: &'p mut Vec<u8>,
 ) -> Result<Preview<'p>, PathError> {
     let as_sent = head.path.bytes(bytes);
-    let canonical = canonical_path(head, as_sent, listener, path)?;
+    let canonical = canonical_path(head, as_sent, &listener.path, path)?;
     let path: &[u8] = match canonical {
         Canonical::Written => path,
         Canonical::AsIs if as_sent.is_empty() => b"/",

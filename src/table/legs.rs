@@ -99,7 +99,13 @@ impl Compiler<'_, '_> {
 
 /// What a text names of other legs' answers: `user/id` of `{legs.user/id}`.
 fn others(text: &str) -> impl Iterator<Item = &str> {
+    // A brace that is written twice is one that is meant as such.
+    let is_variable = |at: usize| {
+        let before = &text[..at];
+        (before.len() - before.trim_end_matches('{').len()).is_multiple_of(2)
+    };
     text.match_indices(LEGS)
+        .filter(move |(at, _)| is_variable(*at))
         .filter_map(|(at, _)| text[at + LEGS.len()..].split_once('}'))
         .map(|(named, _)| named)
 }

@@ -159,10 +159,10 @@ pub struct Leg {
     /// How long it may take. `"0s"`: as long as the route.
     #[serde(default)]
     pub timeout: Span,
-    /// Whether there is no response without it. Then its 4xx is the response's status, and else 502 or 504 (`leg-failed`).
+    /// Whether there is no response without it. Then its 400, 403, 404, 409, 410, 422 or 429 is the response's status, and else 502 or 504 (`leg-failed`).
     #[serde(default = "defaults::yes")]
     pub required: bool,
-    /// An expression that must hold for it to be asked (see [Expressions](#expressions)): of `request`, `auth`, `claims` and `now`. Else there is nothing of it, and that is no failure.
+    /// An expression that must hold for it to be asked (see [Expressions](#expressions)): of `request`, `auth`, `claims` and `now`. Else there is nothing of it, nor of legs that need what it says, and that is no failure.
     pub when: Option<String>,
     /// What of its answer is taken: a JSON pointer. `""`: all.
     #[serde(default)]

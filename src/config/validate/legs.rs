@@ -11,8 +11,11 @@ use crate::config::{
 /// Legs of one route, at most.
 const LEGS_MAX: usize = 32;
 
-/// Bytes that one leg's answer may have, at most: it is kept in memory.
-const LEG_BYTES_MAX: u64 = 64 << 20;
+/// Bytes that the answers of a route's legs may have together, at most: they are kept in memory.
+const ANSWERS_BYTES_MAX: u64 = 64 << 20;
+
+/// What is said of one answer alone, and of the response that is made only by who makes it.
+const NOT_PASSED: [&str; 6] = ["age", "date", "etag", "last-modified", "server-timing", "x-partial"];
 
 pub(super) fn validate(route: usize, aggregate: &Aggregate, report: &mut Report) {
     let list = key_path!["route", route, "aggregate", "legs"];
@@ -22,6 +25,11 @@ pub(super) fn validate(route: usize, aggregate: &Aggregate, report: &mut Report)
             &list,
             error.hint("legs = [{ name = \"user\", cluster = \"users\", path = \"/users/{id}\" }]"),
         );
+    }
+    let bytes = aggregate.legs.iter().map(|leg| leg.body_bytes.0);
+    if bytes.fold(0, u64::saturating_add) > ANSWERS_BYTES_MAX {
+        let error = Diagnostic::error("the answers of these legs may have more than 64 MiB together");
+        report.push_at(&list, error.hint("they are kept in memory: give legs less `body_bytes`"));
     }
     for (place, leg) in aggregate.legs.iter().enumerate() {
         let at = |key| key_path!["route", route, "aggregate", "legs", place, key];
@@ -55,7 +63,8 @@ fn leg(at: &dyn Fn(&'static str) -> [Key<'static>; 6], leg: &Leg, report: &mut R
         let path = below("pass", place);
         fields::copied(&path, name, report);
         let lower = name.to_ascii_lowercase();
-        if lower.starts_with("access-control-") || lower == "content-type" {
+        let is_ours = ["access-control-", "content-"].iter().any(|start| lower.starts_with(start));
+        if is_ours || NOT_PASSED.contains(&&*lower) {
             let error = Diagnostic::error(format!("{} is not a leg's to say", report.shown(&path, name)));
             report.push_at(&path, error.hint("the response is the gateway's own"));
         }
@@ -64,9 +73,8 @@ fn leg(at: &dyn Fn(&'static str) -> [Key<'static>; 6], leg: &Leg, report: &mut R
     for (place, text) in leg.remove.iter().enumerate() {
         pointer(&below("remove", place), text, report);
     }
-    if leg.body_bytes.0 == 0 || leg.body_bytes.0 > LEG_BYTES_MAX {
-        let error = Diagnostic::error("an answer has a byte at least, and 64 MiB at most");
-        report.push_at(&at("body_bytes"), error);
+    if leg.body_bytes.0 == 0 {
+        report.push_at(&at("body_bytes"), Diagnostic::error("an answer has a byte at least"));
     }
 }
 

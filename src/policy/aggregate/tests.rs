@@ -34,7 +34,7 @@ fn answers_are_members_by_their_names() {
         Outcome::Answered(json!([1])),
         Outcome::Failed(LegFault::Status(503)),
         Outcome::Skipped,
-        Outcome::Failed(LegFault::Request("connect-failed", false)),
+        Outcome::Failed(LegFault::Request("connect-failed", 502)),
     ];
     let problems = json!([
         { "leg": "b", "reason": "status", "status": 503 },
@@ -52,6 +52,8 @@ fn objects_become_one() {
     ];
     assert_eq!(all.document(outcomes), json!({ "x": { "y": 3, "z": 2 }, "l": [2], "s": { "t": 1 } }));
     assert_eq!(all.document(vec![Outcome::Skipped, Outcome::Skipped]), json!({}));
+    let forged = Outcome::Answered(json!({ "problems": [], "x": 1 }));
+    assert_eq!(all.document(vec![forged, Outcome::Skipped]), json!({ "x": 1 }));
 }
 
 #[test]
@@ -86,8 +88,12 @@ fn statuses_of_failures() {
         (LegFault::Status(404), 404),
         (LegFault::Status(500), 502),
         (LegFault::Status(302), 502),
-        (LegFault::Request("first-byte-timeout", true), 504),
-        (LegFault::Request("connect-failed", false), 502),
+        (LegFault::Status(401), 502),
+        (LegFault::Status(405), 502),
+        (LegFault::Request("quota-exceeded", 429), 429),
+        (LegFault::Request("token-missing", 401), 502),
+        (LegFault::Request("first-byte-timeout", 504), 504),
+        (LegFault::Request("connect-failed", 502), 502),
         (LegFault::TooLarge, 502),
     ] {
         assert_eq!(fault.status(), status, "{fault:?}");
